@@ -1,0 +1,126 @@
+//! The replies of one connection that the driver has not taken yet.
+//!
+//! Small replies are appended to one byte vector. A large value is not copied: it stands between
+//! two byte runs as a shared, pinned value, whose memory stays put until the send has completed.
+
+/// A value that lies in memory as several slices.
+pub trait Slices {
+    /// Number of slices.
+    fn slice_count(&self) -> usize;
+    /// Slice `index`; every call with the same index gives the same bytes at the same address for
+    /// as long as the value lives.
+    fn slice(&self, index: usize) -> &[u8];
+    /// Bytes of all slices.
+    fn byte_len(&self) -> usize {
+        (0..self.slice_count()).map(|index| self.slice(index).len()).sum()
+    }
+}
+
+/// One run of reply bytes.
+#[derive(Debug)]
+pub enum OutPart<P> {
+    /// Copied bytes.
+    Bytes(Vec<u8>),
+    /// Memory of the engine, shared until the send completes.
+    Pinned(P),
+}
+
+/// Reply bytes in order. `P` is the engine's pinned value.
+#[derive(Debug)]
+pub struct OutBuf<P> {
+    /// What precedes `tail`, in order; empty unless a pinned value is under way.
+    parts: Vec<OutPart<P>>,
+    parts_bytes: usize,
+    tail: Vec<u8>,
+}
+
+impl<P: Slices> Default for OutBuf<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: Slices> OutBuf<P> {
+    /// An empty buffer that owns no memory yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { parts: Vec::new(), parts_bytes: 0, tail: Vec::new() }
+    }
+
+    /// The vector that replies are appended to. Bytes already in it must be left alone.
+    #[inline]
+    pub fn bytes(&mut self) -> &mut Vec<u8> {
+        &mut self.tail
+    }
+
+    /// Appends a value without copying it.
+    pub fn push_pinned(&mut self, value: P) {
+        if !self.tail.is_empty() {
+            let bytes = std::mem::take(&mut self.tail);
+            self.parts_bytes += bytes.len();
+            self.parts.push(OutPart::Bytes(bytes));
+        }
+        self.parts_bytes += value.byte_len();
+        self.parts.push(OutPart::Pinned(value));
+    }
+
+    /// Appends a large byte vector without copying it.
+    pub fn push_owned(&mut self, bytes: Vec<u8>) {
+        if !self.tail.is_empty() {
+            let tail = std::mem::take(&mut self.tail);
+            self.parts_bytes += tail.len();
+            self.parts.push(OutPart::Bytes(tail));
+        }
+        self.parts_bytes += bytes.len();
+        self.parts.push(OutPart::Bytes(bytes));
+    }
+
+    /// Bytes waiting.
+    #[inline]
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        self.parts_bytes + self.tail.len()
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty() && self.tail.is_empty()
+    }
+
+    /// Whether all that waits is one plain run of bytes: the usual case, and the fast one.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.parts.is_empty()
+    }
+
+    /// Takes everything that waits as plain bytes by exchanging vectors: `spare` must be empty and
+    /// becomes the vector that replies are appended to next. Only for [`OutBuf::is_plain`] buffers.
+    ///
+    /// # Panics
+    /// If parts wait, or `spare` is not empty: both would reorder replies.
+    #[inline]
+    pub fn swap_plain(&mut self, spare: &mut Vec<u8>) {
+        assert!(self.parts.is_empty() && spare.is_empty());
+        std::mem::swap(&mut self.tail, spare);
+    }
+
+    /// Takes everything that waits, in order.
+    pub fn take_parts(&mut self) -> Vec<OutPart<P>> {
+        let mut parts = std::mem::take(&mut self.parts);
+        self.parts_bytes = 0;
+        if !self.tail.is_empty() {
+            parts.push(OutPart::Bytes(std::mem::take(&mut self.tail)));
+        }
+        parts
+    }
+
+    /// Drops everything that waits.
+    pub fn clear(&mut self) {
+        self.parts.clear();
+        self.parts_bytes = 0;
+        self.tail.clear();
+    }
+}
