@@ -4,7 +4,9 @@
 #![forbid(unsafe_code)]
 
 mod args;
+pub mod native;
 mod out;
+pub mod resp;
 pub mod wire;
 
 pub use args::{ArgRange, Args};

@@ -1,0 +1,415 @@
+//! The request decoder: finds the arguments of one command at the start of a buffer.
+//!
+//! Two paths. [`fast_command`] reads a small command that is wholly there and gives up on anything
+//! unusual without a trace. [`RespDecoder::decode_array`] and [`RespDecoder::decode_inline`] handle
+//! everything, and remember how far they got: a command that arrives in many pieces costs time
+//! linear in its size.
+//!
+//! Invariants: `ranges` grows only when a command is complete; every range lies within the bytes
+//! that are reported as consumed (or within [`RespDecoder::unescaped`]); a call never reads beyond
+//! `buf`, and memory held is at most 8 bytes per argument received, plus one inline line.
+
+use super::RespError;
+use super::inline::{self, Words};
+use crate::ArgRange;
+
+/// Bounds of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RespLimits {
+    /// Arguments of one command, its name included.
+    pub args_max: u32,
+    /// Bytes of one argument.
+    pub bulk_bytes_max: u64,
+    /// Bytes of an inline line and of a header line.
+    pub line_bytes_max: u32,
+    /// Bytes of a whole request as sent. At most 4 GiB - 1, since ranges have 32 bits; a higher
+    /// value means that.
+    pub request_bytes_max: u64,
+}
+
+impl RespLimits {
+    /// The part of a node's limits that concerns RESP.
+    #[must_use]
+    pub fn new(limits: &pinnace_types::Limits) -> Self {
+        Self {
+            args_max: limits.args_max,
+            bulk_bytes_max: limits.value_bytes_max,
+            line_bytes_max: limits.line_bytes_max,
+            request_bytes_max: limits.request_bytes_max,
+        }
+    }
+}
+
+/// What is at the start of the buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decoded {
+    /// A command; its ranges are offsets into the buffer.
+    Command {
+        /// Bytes of the buffer it took.
+        consumed: usize,
+    },
+    /// An inline command with escapes; its ranges are offsets into [`RespDecoder::unescaped`].
+    Unescaped {
+        /// Bytes of the buffer it took.
+        consumed: usize,
+    },
+    /// An empty line or an empty array, to be skipped without a reply.
+    Nothing {
+        /// Bytes of the buffer it took.
+        consumed: usize,
+    },
+    /// The start of a command. Call again with the same bytes and more behind them.
+    Incomplete {
+        /// At least this many bytes must arrive before another call can get further. It comes from
+        /// the client: wait for so much, but do not reserve it.
+        missing_hint: usize,
+    },
+}
+
+/// The decoder of one connection.
+#[derive(Debug, Default)]
+pub struct RespDecoder {
+    /// Arguments that are still to be found; 0 between commands.
+    args_left: u32,
+    /// Where the next argument's header begins, while `args_left` > 0.
+    resume_at: u32,
+    /// The line that begins here does not end before `scanned`.
+    scan_line: u32,
+    scanned: u32,
+    /// Some bytes of a command were seen, but not all.
+    started: bool,
+    slow: Option<Box<Slow>>,
+}
+
+/// What only unusual commands need, apart so that a decoder is small.
+#[derive(Debug, Default)]
+struct Slow {
+    /// Ranges of the arguments found so far.
+    ranges: Vec<ArgRange>,
+    unescaped: Vec<u8>,
+}
+
+/// An incomplete command with fewer arguments than this is parsed from its start again, which is
+/// cheaper than to keep its ranges: pipelines cut at buffer ends then cost no memory.
+const RESUME_ARGS_MIN: usize = 16;
+
+impl RespDecoder {
+    /// A decoder at the start of a command.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { args_left: 0, resume_at: 0, scan_line: 0, scanned: 0, started: false, slow: None }
+    }
+
+    /// Whether no command is under way, as far as this decoder has been told of bytes.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.started
+    }
+
+    /// The bytes that the ranges of the last [`Decoded::Unescaped`] point into.
+    #[must_use]
+    pub fn unescaped(&self) -> &[u8] {
+        self.slow.as_ref().map_or(&[], |slow| &slow.unescaped)
+    }
+
+    /// Finds the command at the start of `buf` and appends the ranges of its arguments to `ranges`.
+    ///
+    /// After [`Decoded::Incomplete`] the next call must pass the same bytes with more behind them;
+    /// after anything else, what follows the consumed bytes.
+    ///
+    /// # Errors
+    /// If no further request can be told from the stream: answer and close.
+    #[inline]
+    pub fn decode(
+        &mut self,
+        buf: &[u8],
+        limits: &RespLimits,
+        ranges: &mut Vec<ArgRange>,
+    ) -> Result<Decoded, RespError> {
+        if self.args_left == 0 {
+            let base = ranges.len();
+            if let Some(consumed) = fast_command(buf, limits, ranges) {
+                self.forget();
+                return Ok(Decoded::Command { consumed });
+            }
+            ranges.truncate(base);
+        }
+        self.decode_any(buf, limits, ranges)
+    }
+
+    #[inline(never)]
+    fn decode_any(
+        &mut self,
+        buf: &[u8],
+        limits: &RespLimits,
+        ranges: &mut Vec<ArgRange>,
+    ) -> Result<Decoded, RespError> {
+        let base = ranges.len();
+        let result = match buf.first() {
+            None => return Ok(Decoded::Incomplete { missing_hint: 1 }),
+            Some(b'*') => self.decode_array(buf, limits, ranges),
+            Some(_) => self.decode_inline(buf, limits, ranges),
+        };
+        match result {
+            Ok(Decoded::Incomplete { .. }) => self.started = true,
+            Ok(_) => self.forget(),
+            Err(_) => {
+                ranges.truncate(base);
+                *self = Self::new();
+            }
+        }
+        result
+    }
+
+    fn decode_inline(
+        &mut self,
+        buf: &[u8],
+        limits: &RespLimits,
+        ranges: &mut Vec<ArgRange>,
+    ) -> Result<Decoded, RespError> {
+        let line_max = limits.line_bytes_max as usize;
+        let Some(end) = self.find(buf, 0, b'\n', line_max) else {
+            return if buf.len() > line_max {
+                Err(RespError::InlineTooLong)
+            } else {
+                Ok(Decoded::Incomplete { missing_hint: 1 })
+            };
+        };
+        let consumed = end + 1;
+        let line = buf[..end].strip_suffix(b"\r").unwrap_or(&buf[..end]);
+        let base = ranges.len();
+        match inline::split(line, ranges)? {
+            Words::InPlace if ranges.len() == base => Ok(Decoded::Nothing { consumed }),
+            Words::InPlace => Ok(Decoded::Command { consumed }),
+            Words::Unescaped(bytes) => {
+                self.slow.get_or_insert_default().unescaped = bytes;
+                Ok(Decoded::Unescaped { consumed })
+            }
+        }
+    }
+
+    fn decode_array(
+        &mut self,
+        buf: &[u8],
+        limits: &RespLimits,
+        ranges: &mut Vec<ArgRange>,
+    ) -> Result<Decoded, RespError> {
+        let base = ranges.len();
+        let resumed = self.args_left > 0;
+        let (mut at, mut args_left) = (self.resume_at as usize, self.args_left);
+        if !resumed {
+            let Some(header) = self.header(buf, 0, limits, RespError::ArrayLineTooLong)? else {
+                return Ok(Decoded::Incomplete { missing_hint: 1 });
+            };
+            let count = header.number.ok_or(RespError::ArrayLength)?;
+            if count <= 0 {
+                return Ok(Decoded::Nothing { consumed: header.end });
+            }
+            args_left = u32::try_from(count).map_err(|_| RespError::ArrayLength)?;
+            if args_left > limits.args_max {
+                return Err(RespError::ArrayLength);
+            }
+            at = header.end;
+        }
+        let mut found = if resumed { self.take_partial() } else { Vec::new() };
+        let found_in = if resumed { &mut found } else { &mut *ranges };
+        let progress = self.decode_bulks(buf, at, args_left, limits, found_in)?;
+        if progress.args_left == 0 {
+            ranges.append(&mut found);
+            self.keep_partial(found);
+            return Ok(Decoded::Command { consumed: progress.at });
+        }
+        if !resumed {
+            if ranges.len() - base < RESUME_ARGS_MIN {
+                ranges.truncate(base);
+                return Ok(Decoded::Incomplete { missing_hint: progress.missing });
+            }
+            found = self.take_partial();
+            found.extend(ranges.drain(base..));
+        }
+        self.keep_partial(found);
+        (self.args_left, self.resume_at) = (progress.args_left, progress.at as u32);
+        Ok(Decoded::Incomplete { missing_hint: progress.missing })
+    }
+
+    /// Reads bulk strings from `at` on until all are there or the buffer ends.
+    fn decode_bulks(
+        &mut self,
+        buf: &[u8],
+        mut at: usize,
+        mut args_left: u32,
+        limits: &RespLimits,
+        ranges: &mut Vec<ArgRange>,
+    ) -> Result<Progress, RespError> {
+        let request_max = limits.request_bytes_max.min(u64::from(u32::MAX));
+        while args_left > 0 {
+            let Some(header) = self.header(buf, at, limits, RespError::BulkLineTooLong)? else {
+                return Ok(Progress { at, args_left, missing: 1 });
+            };
+            if buf[at] != b'$' {
+                return Err(RespError::BulkExpected(buf[at]));
+            }
+            let len = header.number.and_then(|len| u64::try_from(len).ok()).ok_or(RespError::BulkLength)?;
+            if len > limits.bulk_bytes_max {
+                return Err(RespError::BulkLength);
+            }
+            let next = header.end as u64 + len + 2;
+            if next > request_max {
+                return Err(RespError::RequestTooLarge);
+            }
+            // The request fits 32 bits, so these casts lose nothing.
+            if next > buf.len() as u64 {
+                return Ok(Progress { at, args_left, missing: next as usize - buf.len() });
+            }
+            ranges.push(ArgRange { start: header.end as u32, len: len as u32 });
+            at = next as usize;
+            args_left -= 1;
+        }
+        Ok(Progress { at, args_left, missing: 0 })
+    }
+
+    /// The header line that begins at `at`: its number and where it ends.
+    fn header(
+        &mut self,
+        buf: &[u8],
+        at: usize,
+        limits: &RespLimits,
+        too_long: RespError,
+    ) -> Result<Option<Header>, RespError> {
+        let line_max = limits.line_bytes_max as usize;
+        let Some(cr) = self.find(buf, at, b'\r', line_max) else {
+            return if buf.len() - at > line_max { Err(too_long) } else { Ok(None) };
+        };
+        // Redis takes whatever follows the CR for the LF.
+        if cr + 1 >= buf.len() {
+            return Ok(None);
+        }
+        Ok(Some(Header { number: parse_i64(&buf[at + 1..cr]), end: cr + 2 }))
+    }
+
+    /// Looks for a line end from `from` on, remembering what was looked at in vain.
+    fn find(&mut self, buf: &[u8], from: usize, end: u8, line_max: usize) -> Option<usize> {
+        let start = if self.scan_line as usize == from { from.max(self.scanned as usize) } else { from };
+        let window = buf.len().min(from.saturating_add(line_max).saturating_add(1));
+        let found = buf.get(start..window)?.iter().position(|&b| b == end);
+        if found.is_none() {
+            (self.scan_line, self.scanned) = (from as u32, window as u32);
+        }
+        found.map(|offset| start + offset)
+    }
+
+    /// Makes ready for the next command.
+    #[inline]
+    fn forget(&mut self) {
+        (self.args_left, self.scan_line, self.scanned, self.started) = (0, 0, 0, false);
+    }
+
+    fn take_partial(&mut self) -> Vec<ArgRange> {
+        std::mem::take(&mut self.slow.get_or_insert_default().ranges)
+    }
+
+    fn keep_partial(&mut self, ranges: Vec<ArgRange>) {
+        if ranges.capacity() > 0 {
+            self.slow.get_or_insert_default().ranges = ranges;
+        }
+    }
+}
+
+struct Header {
+    /// `None` if it is not a number.
+    number: Option<i64>,
+    end: usize,
+}
+
+struct Progress {
+    at: usize,
+    args_left: u32,
+    missing: usize,
+}
+
+/// Decodes `*N` with N below 10 and all arguments there. `None` if it is anything else; `ranges`
+/// may then hold arguments that the caller takes off.
+#[inline]
+fn fast_command(buf: &[u8], limits: &RespLimits, ranges: &mut Vec<ArgRange>) -> Option<usize> {
+    let head = buf.first_chunk::<4>()?;
+    let count = head[1].wrapping_sub(b'0');
+    if head[0] != b'*' || head[2] != b'\r' || !(1..=9).contains(&count) {
+        return None;
+    }
+    if u32::from(count) > limits.args_max {
+        return None;
+    }
+    let mut at = 4usize;
+    for _ in 0..count {
+        let (len, header) = fast_header(buf.get(at..)?)?;
+        if u64::from(len) > limits.bulk_bytes_max {
+            return None;
+        }
+        let start = at + header;
+        ranges.push(ArgRange { start: start as u32, len });
+        at = start + len as usize + 2;
+    }
+    // The casts above lost nothing if the command ends below 4 GiB.
+    let fits = at <= buf.len() && at as u64 <= limits.request_bytes_max && at <= u32::MAX as usize;
+    fits.then_some(at)
+}
+
+/// The length behind `$` and the bytes of the header line, CR and the byte behind it included.
+#[inline]
+fn fast_header(rest: &[u8]) -> Option<(u32, usize)> {
+    let word = u32::from_le_bytes(*rest.first_chunk::<4>()?);
+    let (first, second) = (word >> 8 & 0xf, word >> 16 & 0xf);
+    if word & ONE_DIGIT_MASK == ONE_DIGIT && first <= 9 {
+        return Some((first, 4));
+    }
+    if word & TWO_DIGITS_MASK == TWO_DIGITS && (1..=9).contains(&first) && second <= 9 {
+        return Some((first * 10 + second, 5));
+    }
+    long_header(rest)
+}
+
+/// [`fast_header`] for three to nine digits.
+fn long_header(rest: &[u8]) -> Option<(u32, usize)> {
+    if rest[0] != b'$' || !(b'1'..=b'9').contains(&rest[1]) {
+        return None;
+    }
+    let mut len = 0u32;
+    for (index, &byte) in rest[1..].iter().take(10).enumerate() {
+        match byte {
+            b'0'..=b'9' if index < 9 => len = len * 10 + u32::from(byte - b'0'),
+            b'\r' => return Some((len, index + 3)),
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// `$d CR` and any byte, little-endian. The masks let `:` to `?` through as well.
+const ONE_DIGIT: u32 = 0x000d_3024;
+const ONE_DIGIT_MASK: u32 = 0x00ff_f0ff;
+/// `$dd CR`.
+const TWO_DIGITS: u32 = 0x0d30_3024;
+const TWO_DIGITS_MASK: u32 = 0xfff0_f0ff;
+
+/// A number as Redis accepts it: no plus sign, no leading zero, no minus zero, no space.
+fn parse_i64(text: &[u8]) -> Option<i64> {
+    let (negative, digits) = match text {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    match digits {
+        [b'0'] if !negative => return Some(0),
+        [b'1'..=b'9', ..] if digits.len() <= 19 => {}
+        _ => return None,
+    }
+    let mut number = 0i64;
+    for &byte in digits {
+        let digit = i64::from(byte.wrapping_sub(b'0'));
+        if digit > 9 {
+            return None;
+        }
+        // Counted down, since the lowest number has no positive counterpart.
+        number = number.checked_mul(10)?.checked_sub(digit)?;
+    }
+    if negative { Some(number) } else { number.checked_neg() }
+}
