@@ -11,6 +11,14 @@ pub struct Key<'k> {
 }
 
 impl<'k> Key<'k> {
+    /// From parts that [`crate::Keyspace::key`] computed earlier for the same bytes, on this or on
+    /// another core of the same process.
+    #[inline]
+    #[must_use]
+    pub fn from_parts(bytes: &'k [u8], hash: KeyHash, shard: ShardId) -> Self {
+        Self { bytes, hash, shard }
+    }
+
     #[inline]
     pub(crate) fn new(bytes: &'k [u8], hash: KeyHash, shard: ShardId) -> Self {
         Self { bytes, hash, shard }
