@@ -1,0 +1,178 @@
+"""Starts, watches and stops one node under test.
+
+A target is one of
+  - a Pinnace binary ($PINNACE, default target/release/pinnace),
+  - a real Redis (--redis BINARY): shows that a test asks for what Redis does,
+  - something that runs already (--target HOST:PORT): start-up and RSS tests are skipped then.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+from .ports import free_ports
+from .resp import Closed, Connection
+
+START_SECONDS = 30
+STOP_SECONDS = 20
+MIB = 1 << 20
+
+
+def wait_until(condition, seconds, what, every=0.02):
+    """Polls `condition` until it is true; returns its value."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError("not within %s s: %s" % (seconds, what))
+        time.sleep(every)
+
+
+def stop_process(process, seconds=STOP_SECONDS):
+    """SIGTERM, then SIGKILL when that is not enough; returns the exit code."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+    return process.returncode
+
+
+def pinnace_command(binary, port, data_dir, cores, memory, extra=()):
+    return [
+        binary, "--bind", "127.0.0.1", "--port", str(port), "--peer-port", str(port + 1),
+        "--http-port", str(port + 2), "--cores", str(cores), "--memory", memory,
+        "--data-dir", data_dir, *extra,
+    ]
+
+
+def redis_command(binary, port, data_dir, memory, extra=()):
+    return [
+        binary, "--bind", "127.0.0.1", "--port", str(port), "--dir", data_dir, "--save", "",
+        "--appendonly", "no", "--daemonize", "no", "--maxmemory", memory,
+        "--maxmemory-policy", "allkeys-lru", "--enable-debug-command", "yes", *extra,
+    ]
+
+
+class Node:
+    """One running server."""
+
+    def __init__(self, kind, binary=None, cores=1, memory="512mb", extra=(), address=None, env=None):
+        self.kind, self.cores, self.memory = kind, cores, memory
+        self.host, self.process, self.directory, self.log_path = "127.0.0.1", None, None, None
+        if address:
+            host, _, port = address.rpartition(":")
+            self.host, self.port = host or "127.0.0.1", int(port)
+            return
+        self.directory = tempfile.mkdtemp(prefix="pinnace-test-")
+        self.log_path = os.path.join(self.directory, "log")
+        self.data_dir = os.path.join(self.directory, "data")
+        os.mkdir(self.data_dir)
+        self.extra, self.binary, self.env = extra, binary, env
+        self.port = free_ports(3)
+        self.launch()
+
+    def command(self):
+        if self.kind == "redis":
+            return redis_command(self.binary, self.port, self.data_dir, self.memory, self.extra)
+        return pinnace_command(self.binary, self.port, self.data_dir, self.cores, self.memory, self.extra)
+
+    def launch(self):
+        """Starts the process and waits until it answers; also used to start again on the same port."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PINNACE")}
+        environment.update(self.env or {})
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
+        wait_until(self._ready, START_SECONDS, "node ready: " + " ".join(self.command()))
+
+    def _ready(self):
+        if self.process.poll() is not None:
+            raise AssertionError("node ended with %s at start:\n%s" % (self.process.returncode, self.log_tail()))
+        try:
+            with Connection(self.port, self.host, timeout=5) as connection:
+                return connection("PING") == b"PONG"
+        except (OSError, Closed):
+            return False
+
+    def connect(self, timeout=20.0):
+        return Connection(self.port, self.host, timeout)
+
+    @property
+    def is_redis(self):
+        return self.kind == "redis"
+
+    @property
+    def pid(self):
+        return self.process.pid if self.process else None
+
+    def alive(self):
+        return self.process is None or self.process.poll() is None
+
+    def log_tail(self, lines=40):
+        if not self.log_path:
+            return "(external target: no log)"
+        with open(self.log_path, "rb") as log:
+            return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-lines:])
+
+    def stop(self):
+        """Stops the node and removes its files; returns the exit code."""
+        if self.process is None:
+            return None
+        code = stop_process(self.process)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        return code
+
+    # --- what it costs -------------------------------------------------------------------
+
+    def rss_bytes(self):
+        with open("/proc/%d/status" % self.pid) as status:
+            return int(re.search(r"VmRSS:\s+(\d+) kB", status.read()).group(1)) * 1024
+
+    def rss_peak_bytes(self):
+        with open("/proc/%d/status" % self.pid) as status:
+            return int(re.search(r"VmHWM:\s+(\d+) kB", status.read()).group(1)) * 1024
+
+    def reset_rss_peak(self):
+        with open("/proc/%d/clear_refs" % self.pid, "w") as clear:
+            clear.write("5")
+
+    def fd_count(self):
+        return len(os.listdir("/proc/%d/fd" % self.pid))
+
+    def cpu_seconds(self):
+        with open("/proc/%d/stat" % self.pid) as stat:
+            fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def info(self, section="everything"):
+        with self.connect() as connection:
+            return parse_info(connection("INFO", section))
+
+    def connected_clients(self):
+        """Clients of the node, without the one that asks."""
+        return int(self.info("clients")["connected_clients"]) - 1
+
+
+def parse_info(text):
+    fields = {}
+    for line in text.decode("utf-8", "replace").splitlines():
+        name, separator, value = line.partition(":")
+        if separator and not line.startswith("#"):
+            fields[name] = value
+    return fields
+
+
+def size_bytes(text):
+    """"256mb" -> bytes, as --memory reads it."""
+    match = re.fullmatch(r"(\d+)(kb|mb|gb)", text.lower())
+    return int(match.group(1)) << {"kb": 10, "mb": 20, "gb": 30}[match.group(2)]
