@@ -11,6 +11,7 @@ mod error;
 mod key;
 mod keyspace;
 mod stats;
+pub mod value;
 
 pub use config::{EngineConfig, GhostKind, MemoryPolicy};
 pub use entry::{Entry, ValueKind, ValueRef, Version};
