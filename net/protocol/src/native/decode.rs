@@ -219,7 +219,7 @@ const EXTENSION_MUST_UNDERSTAND: u16 = 0xff00;
 /// Bytes before the first field.
 pub(super) const EXTENSION_HEADER_BYTES: usize = 8;
 
-#[cold]
+#[inline(never)]
 fn extension(buf: &[u8]) -> Result<Option<Extension>, NativeError> {
     let Some(head) = buf[HEADER_BYTES..].first_chunk::<4>() else { return Ok(None) };
     let bytes = u16::from_le_bytes([head[0], head[1]]);

@@ -22,7 +22,7 @@ pub use encode::{
 };
 pub use hello::{AuthSlot, HelloReply, HelloRequest};
 pub use multi_get::{
-    MultiGetEntry, MultiGetItems, MultiGetKeys, begin_multi_get_reply, encode_multi_get,
+    MultiGetItem, MultiGetItems, MultiGetKeys, MultiGetReply, begin_multi_get_reply, encode_multi_get,
     finish_multi_get_reply, push_multi_get_item,
 };
 pub use request::{

@@ -64,21 +64,22 @@ impl<'a> Iterator for MultiGetKeys<'a> {
 
 impl ExactSizeIterator for MultiGetKeys<'_> {}
 
-/// Where the frame of a reply under construction begins in its vector.
+/// A reply under construction.
 #[derive(Debug)]
 #[must_use = "the reply is not a frame until it is finished"]
-pub struct MultiGetEntry {
+pub struct MultiGetReply {
+    /// Where its frame begins in its vector.
     start: usize,
 }
 
 /// Starts a reply for `count` items; exactly so many [`push_multi_get_item`] follow, then
-/// [`finish_multi_get_reply`].
-pub fn begin_multi_get_reply(out: &mut Vec<u8>, request_id: u32, count: u32) -> MultiGetEntry {
+/// [`finish_multi_get_reply`]. Nothing else may be appended in between.
+pub fn begin_multi_get_reply(out: &mut Vec<u8>, request_id: u32, count: u32) -> MultiGetReply {
     let start = out.len();
     let mut body = [0; 8];
     body[..4].copy_from_slice(&count.to_le_bytes());
     encode(out, &Header::reply(Opcode::MULTI_GET, request_id, Status::OK), &[], &body);
-    MultiGetEntry { start }
+    MultiGetReply { start }
 }
 
 /// Appends one item. For an absent one the value is empty and the status NOT_FOUND.
@@ -108,7 +109,7 @@ pub fn push_multi_get_item(
 ///
 /// # Errors
 /// If the items are longer than a frame can be; the vector is as before the reply then.
-pub fn finish_multi_get_reply(out: &mut Vec<u8>, reply: MultiGetEntry) -> Result<(), Status> {
+pub fn finish_multi_get_reply(out: &mut Vec<u8>, reply: MultiGetReply) -> Result<(), Status> {
     let Ok(len) = u32::try_from(out.len() - reply.start - HEADER_BYTES) else {
         out.truncate(reply.start);
         return Err(Status::TOO_LARGE);
@@ -137,13 +138,23 @@ impl<'a> MultiGetItems<'a> {
     }
 }
 
-/// One item of a reply: status, value, deadline, version.
-type Item<'a> = (Status, &'a [u8], u64, Option<u64>);
+/// One item of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MultiGetItem<'a> {
+    /// OK, or why there is no value.
+    pub status: Status,
+    /// The value; empty unless the status is OK.
+    pub value: &'a [u8],
+    /// Unix time in ms; 0: none.
+    pub deadline: u64,
+    /// The item's version, if the request asked for it.
+    pub version: Option<u64>,
+}
 
 impl<'a> Iterator for MultiGetItems<'a> {
-    type Item = Item<'a>;
+    type Item = MultiGetItem<'a>;
 
-    fn next(&mut self) -> Option<Item<'a>> {
+    fn next(&mut self) -> Option<MultiGetItem<'a>> {
         self.left = self.left.checked_sub(1)?;
         let (head, mut rest) = self.rest.split_first_chunk::<ITEM_BYTES>()?;
         let status = Status(u16::from_le_bytes([head[0], head[1]]));
@@ -156,6 +167,6 @@ impl<'a> Iterator for MultiGetItems<'a> {
         let deadline = u64::from_le_bytes(head[8..].try_into().ok()?);
         let (value, after) = rest.split_at_checked(value_len)?;
         self.rest = after.get(padding(value_len)..)?;
-        Some((status, value, deadline, version))
+        Some(MultiGetItem { status, value, deadline, version })
     }
 }

@@ -1,13 +1,13 @@
 //! The request decoder: finds the arguments of one command at the start of a buffer.
 //!
 //! Two paths. [`fast_command`] reads a small command that is wholly there and gives up on anything
-//! unusual without a trace. [`RespDecoder::decode_array`] and [`RespDecoder::decode_inline`] handle
-//! everything, and remember how far they got: a command that arrives in many pieces costs time
-//! linear in its size.
+//! unusual. [`RespDecoder::decode_array`] and [`RespDecoder::decode_inline`] handle everything, and
+//! remember how far they got: a command that arrives in many pieces costs time linear in its size.
 //!
 //! Invariants: `ranges` grows only when a command is complete; every range lies within the bytes
-//! that are reported as consumed (or within [`RespDecoder::unescaped`]); a call never reads beyond
-//! `buf`, and memory held is at most 8 bytes per argument received, plus one inline line.
+//! that are reported as consumed (or within [`RespDecoder::unescaped`]); how a stream is cut into
+//! calls changes nothing of its outcome. Memory held is at most 8 bytes per argument received, or
+//! one inline line, and only while a command is under way.
 
 use super::RespError;
 use super::inline::{self, Words};
@@ -78,6 +78,7 @@ pub struct RespDecoder {
     scanned: u32,
     /// Some bytes of a command were seen, but not all.
     started: bool,
+    /// There while `args_left` > 0, and from [`Decoded::Unescaped`] to the next call.
     slow: Option<Box<Slow>>,
 }
 
@@ -90,8 +91,8 @@ struct Slow {
 }
 
 /// An incomplete command with fewer arguments than this is parsed from its start again, which is
-/// cheaper than to keep its ranges: pipelines cut at buffer ends then cost no memory.
-const RESUME_ARGS_MIN: usize = 16;
+/// about as cheap as keeping its ranges: commands cut by the end of a receive cost no memory.
+const RESUME_ARGS_MIN: usize = 64;
 
 impl RespDecoder {
     /// A decoder at the start of a command.
@@ -126,15 +127,15 @@ impl RespDecoder {
         limits: &RespLimits,
         ranges: &mut Vec<ArgRange>,
     ) -> Result<Decoded, RespError> {
-        if self.args_left == 0 {
-            let base = ranges.len();
+        let base = ranges.len();
+        if self.slow.is_none() {
             if let Some(consumed) = fast_command(buf, limits, ranges) {
                 self.forget();
                 return Ok(Decoded::Command { consumed });
             }
             ranges.truncate(base);
         }
-        self.decode_any(buf, limits, ranges)
+        self.decode_any(buf, limits, ranges, base)
     }
 
     #[inline(never)]
@@ -143,8 +144,11 @@ impl RespDecoder {
         buf: &[u8],
         limits: &RespLimits,
         ranges: &mut Vec<ArgRange>,
+        base: usize,
     ) -> Result<Decoded, RespError> {
-        let base = ranges.len();
+        if self.args_left == 0 {
+            self.slow = None;
+        }
         let result = match buf.first() {
             None => return Ok(Decoded::Incomplete { missing_hint: 1 }),
             Some(b'*') => self.decode_array(buf, limits, ranges),
@@ -194,42 +198,44 @@ impl RespDecoder {
         limits: &RespLimits,
         ranges: &mut Vec<ArgRange>,
     ) -> Result<Decoded, RespError> {
-        let base = ranges.len();
-        let resumed = self.args_left > 0;
-        let (mut at, mut args_left) = (self.resume_at as usize, self.args_left);
-        if !resumed {
-            let Some(header) = self.header(buf, 0, limits, RespError::ArrayLineTooLong)? else {
-                return Ok(Decoded::Incomplete { missing_hint: 1 });
-            };
-            let count = header.number.ok_or(RespError::ArrayLength)?;
-            if count <= 0 {
-                return Ok(Decoded::Nothing { consumed: header.end });
+        if let Some(mut slow) = self.slow.take() {
+            let progress =
+                self.decode_bulks(buf, self.resume_at as usize, self.args_left, limits, &mut slow.ranges)?;
+            if progress.args_left == 0 {
+                ranges.append(&mut slow.ranges);
+                return Ok(Decoded::Command { consumed: progress.at });
             }
-            args_left = u32::try_from(count).map_err(|_| RespError::ArrayLength)?;
-            if args_left > limits.args_max {
-                return Err(RespError::ArrayLength);
-            }
-            at = header.end;
+            return Ok(self.keep(&progress, slow));
         }
-        let mut found = if resumed { self.take_partial() } else { Vec::new() };
-        let found_in = if resumed { &mut found } else { &mut *ranges };
-        let progress = self.decode_bulks(buf, at, args_left, limits, found_in)?;
+        let Some(header) = self.header(buf, 0, limits, RespError::ArrayLineTooLong)? else {
+            return Ok(Decoded::Incomplete { missing_hint: 1 });
+        };
+        let count = header.number.ok_or(RespError::ArrayLength)?;
+        if count <= 0 {
+            return Ok(Decoded::Nothing { consumed: header.end });
+        }
+        if count > i64::from(limits.args_max) {
+            return Err(RespError::ArrayLength);
+        }
+        let base = ranges.len();
+        // Bounded by `args_max`, which has 32 bits.
+        let progress = self.decode_bulks(buf, header.end, count as u32, limits, ranges)?;
         if progress.args_left == 0 {
-            ranges.append(&mut found);
-            self.keep_partial(found);
             return Ok(Decoded::Command { consumed: progress.at });
         }
-        if !resumed {
-            if ranges.len() - base < RESUME_ARGS_MIN {
-                ranges.truncate(base);
-                return Ok(Decoded::Incomplete { missing_hint: progress.missing });
-            }
-            found = self.take_partial();
-            found.extend(ranges.drain(base..));
+        if ranges.len() - base < RESUME_ARGS_MIN {
+            ranges.truncate(base);
+            return Ok(Decoded::Incomplete { missing_hint: progress.missing });
         }
-        self.keep_partial(found);
-        (self.args_left, self.resume_at) = (progress.args_left, progress.at as u32);
-        Ok(Decoded::Incomplete { missing_hint: progress.missing })
+        let found = ranges.drain(base..).collect();
+        Ok(self.keep(&progress, Box::new(Slow { ranges: found, unescaped: Vec::new() })))
+    }
+
+    /// Remembers where to go on.
+    fn keep(&mut self, progress: &Progress, slow: Box<Slow>) -> Decoded {
+        // `decode_bulks` keeps positions below 4 GiB.
+        (self.args_left, self.resume_at, self.slow) = (progress.args_left, progress.at as u32, Some(slow));
+        Decoded::Incomplete { missing_hint: progress.missing }
     }
 
     /// Reads bulk strings from `at` on until all are there or the buffer ends.
@@ -243,17 +249,17 @@ impl RespDecoder {
     ) -> Result<Progress, RespError> {
         let request_max = limits.request_bytes_max.min(u64::from(u32::MAX));
         while args_left > 0 {
-            let Some(header) = self.header(buf, at, limits, RespError::BulkLineTooLong)? else {
-                return Ok(Progress { at, args_left, missing: 1 });
+            let (start, len) = match buf.get(at..).and_then(fast_header) {
+                Some((len, header_bytes)) => (at + header_bytes, u64::from(len)),
+                None => match self.bulk_header(buf, at, limits)? {
+                    Some(found) => found,
+                    None => return Ok(Progress { at, args_left, missing: 1 }),
+                },
             };
-            if buf[at] != b'$' {
-                return Err(RespError::BulkExpected(buf[at]));
-            }
-            let len = header.number.and_then(|len| u64::try_from(len).ok()).ok_or(RespError::BulkLength)?;
             if len > limits.bulk_bytes_max {
                 return Err(RespError::BulkLength);
             }
-            let next = header.end as u64 + len + 2;
+            let next = (start as u64).saturating_add(len).saturating_add(2);
             if next > request_max {
                 return Err(RespError::RequestTooLarge);
             }
@@ -261,11 +267,29 @@ impl RespDecoder {
             if next > buf.len() as u64 {
                 return Ok(Progress { at, args_left, missing: next as usize - buf.len() });
             }
-            ranges.push(ArgRange { start: header.end as u32, len: len as u32 });
+            ranges.push(ArgRange { start: start as u32, len: len as u32 });
             at = next as usize;
             args_left -= 1;
         }
         Ok(Progress { at, args_left, missing: 0 })
+    }
+
+    /// The header of the bulk string at `at`, however it is written: where the bytes begin, and
+    /// how many they are.
+    fn bulk_header(
+        &mut self,
+        buf: &[u8],
+        at: usize,
+        limits: &RespLimits,
+    ) -> Result<Option<(usize, u64)>, RespError> {
+        let Some(header) = self.header(buf, at, limits, RespError::BulkLineTooLong)? else {
+            return Ok(None);
+        };
+        if buf[at] != b'$' {
+            return Err(RespError::BulkExpected(buf[at]));
+        }
+        let len = header.number.and_then(|len| u64::try_from(len).ok()).ok_or(RespError::BulkLength)?;
+        Ok(Some((header.end, len)))
     }
 
     /// The header line that begins at `at`: its number and where it ends.
@@ -284,7 +308,9 @@ impl RespDecoder {
         if cr + 1 >= buf.len() {
             return Ok(None);
         }
-        Ok(Some(Header { number: parse_i64(&buf[at + 1..cr]), end: cr + 2 }))
+        // An empty line has not even a type byte.
+        let number = buf.get(at + 1..cr).and_then(parse_i64);
+        Ok(Some(Header { number, end: cr + 2 }))
     }
 
     /// Looks for a line end from `from` on, remembering what was looked at in vain.
@@ -302,16 +328,6 @@ impl RespDecoder {
     #[inline]
     fn forget(&mut self) {
         (self.args_left, self.scan_line, self.scanned, self.started) = (0, 0, 0, false);
-    }
-
-    fn take_partial(&mut self) -> Vec<ArgRange> {
-        std::mem::take(&mut self.slow.get_or_insert_default().ranges)
-    }
-
-    fn keep_partial(&mut self, ranges: Vec<ArgRange>) {
-        if ranges.capacity() > 0 {
-            self.slow.get_or_insert_default().ranges = ranges;
-        }
     }
 }
 
