@@ -20,7 +20,7 @@ def cli(node, *arguments, data=None, seconds=40):
 def cli_for(node, seconds, *arguments):
     """Modes that never end by themselves: what they print until they are interrupted."""
     process = subprocess.Popen(
-        ["timeout", "--signal=INT", str(seconds), tool("redis-cli"), "-h", node.host, "-p", str(node.port), *arguments],
+        ["timeout", "--signal=INT", str(seconds), "stdbuf", "-oL", tool("redis-cli"), "-h", node.host, "-p", str(node.port), *arguments],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )
     output, _ = process.communicate(timeout=seconds + 20)

@@ -219,3 +219,13 @@ def _parse(raw, start):
 
 def _hashable(item):
     return tuple(item) if isinstance(item, list) else item
+
+
+def split_array(raw):
+    """The raw bytes of each element of an array reply."""
+    at, parts = raw.index(b"\r\n") + 2, []
+    while at < len(raw):
+        end = _parse(raw, at)[1]
+        parts.append(raw[at:end])
+        at = end
+    return parts
