@@ -139,4 +139,12 @@ pub trait Service {
     fn on_turn<W>(&mut self, time: TurnTime, events: &[Event<'_>], wire: &mut W) -> TurnResult
     where
         W: Wire<Pinned = Self::Pinned, Mail = Self::Mail>;
+
+    /// Whether replies to `conn` are still to come from elsewhere, such as another core. Asked about
+    /// connections whose client has finished sending or that are to be detached: they are let go only
+    /// when their replies are sent and none is owed any more.
+    fn owes_reply(&self, conn: ConnId) -> bool {
+        let _ = conn;
+        false
+    }
 }

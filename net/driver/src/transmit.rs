@@ -1,0 +1,148 @@
+//! Writing: one send in flight per connection, queued at the end of the turn for all connections
+//! together; and what happens to clients that do not read.
+
+use io_uring::types;
+use pinnace_protocol::Slices;
+use pinnace_types::ConnId;
+
+use crate::outgoing::Outgoing;
+use crate::slab::{Phase, pause};
+use crate::sockets::{Notice, Sockets, tick_of};
+use crate::stats::add;
+use crate::token::{self, Op};
+
+impl<P: Slices, M: Send> Sockets<P, M> {
+    /// Queues the replies of all connections that were written to in this turn.
+    pub(crate) fn flush(&mut self) {
+        let mut ids = std::mem::take(&mut self.dirty);
+        for id in ids.drain(..) {
+            self.flush_one(id);
+        }
+        // What came up meanwhile (a close marks nothing dirty) waits for the next turn.
+        ids.append(&mut self.dirty);
+        self.dirty = ids;
+    }
+
+    #[inline]
+    fn flush_one(&mut self, id: ConnId) {
+        let Some(conn) = self.slab.get_mut(id) else { return };
+        conn.is_dirty = false;
+        if conn.out.is_empty() {
+            self.spares.put(std::mem::take(conn.out.bytes()));
+        }
+        if !conn.takes_replies() {
+            return;
+        }
+        if conn.outgoing.is_idle() {
+            conn.outgoing = Outgoing::take(&mut conn.out);
+            if conn.outgoing.is_idle() {
+                return self.on_all_sent(id);
+            }
+            self.submit_send(id);
+        }
+        self.check_output(id);
+    }
+
+    /// Puts what remains of the outgoing replies in flight.
+    fn submit_send(&mut self, id: ConnId) {
+        let Some(conn) = self.slab.get_mut(id) else { return };
+        let Some(entry) = conn.outgoing.entry(types::Fixed(id.index)) else { return };
+        let entry = entry.user_data(token::encode(Op::Send, id));
+        // SAFETY: the entry points into `conn.outgoing`, which owns the bytes (a reply vector, or values
+        // whose slices stay where they are by the contract of `Slices`) and is changed only by the
+        // completion of this send; the slot is not freed before.
+        unsafe { self.submit(&entry) };
+    }
+
+    fn check_output(&mut self, id: ConnId) {
+        let Some(conn) = self.slab.get(id) else { return };
+        let unsent = conn.unsent() as u64;
+        if unsent > self.settings.output_close_bytes.get() {
+            add(&self.stats.closed_output_limit, 1);
+            self.begin_close(id);
+        } else if unsent > self.settings.output_pause_bytes.get() && conn.paused & pause::OUTPUT == 0 {
+            // A large reply to a client that reads is gone after the next enter: look again then.
+            self.over_limit.push(id);
+        }
+    }
+
+    /// Pauses the connections that are over the limit even after their send had its chance.
+    pub(crate) fn check_over_limit(&mut self) {
+        if self.over_limit.is_empty() {
+            return;
+        }
+        let mut ids = std::mem::take(&mut self.over_limit);
+        let limit = self.settings.output_pause_bytes.get();
+        for id in ids.drain(..) {
+            let Some(conn) = self.slab.get(id) else { continue };
+            if conn.unsent() as u64 > limit && conn.paused & pause::OUTPUT == 0 {
+                add(&self.stats.output_pauses, 1);
+                self.pause(id, pause::OUTPUT);
+            }
+        }
+        self.over_limit = ids;
+    }
+
+    #[inline]
+    pub(crate) fn on_send(&mut self, id: ConnId, result: i32) {
+        let conn = self.slab.get_mut(id).expect("a slot is freed only after its send has ended");
+        if conn.phase == Phase::Dying {
+            conn.outgoing = Outgoing::Idle;
+            return self.release_if_quiet(id);
+        }
+        let Ok(sent) = usize::try_from(result) else { return self.on_send_error(id, -result) };
+        add(&self.stats.sends, 1);
+        add(&self.stats.bytes_out, sent as u64);
+        if conn.outgoing.advance(sent) {
+            if let Outgoing::Plain { bytes, .. } = std::mem::replace(&mut conn.outgoing, Outgoing::Idle) {
+                self.spares.put(bytes);
+            }
+            self.on_outgoing_done(id);
+        } else {
+            conn.active_tick = tick_of(self.now_ns);
+            add(&self.stats.sends_partial, 1);
+            self.submit_send(id);
+        }
+        self.check_drained(id);
+    }
+
+    fn on_send_error(&mut self, id: ConnId, errno: i32) {
+        if matches!(errno, libc::EINTR | libc::EAGAIN | libc::ENOBUFS) {
+            self.submit_send(id);
+            return;
+        }
+        if let Some(conn) = self.slab.get_mut(id) {
+            conn.outgoing = Outgoing::Idle;
+        }
+        add(&self.stats.closed_error, 1);
+        self.begin_close(id);
+    }
+
+    #[inline]
+    fn on_outgoing_done(&mut self, id: ConnId) {
+        let Some(conn) = self.slab.get_mut(id) else { return };
+        if conn.out.is_empty() {
+            self.on_all_sent(id);
+        } else if !conn.is_dirty {
+            conn.is_dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    #[inline]
+    fn on_all_sent(&mut self, id: ConnId) {
+        if self.slab.get(id).is_some_and(|conn| conn.phase == Phase::Flushing) {
+            self.finish_flushing(id);
+        }
+    }
+
+    #[inline]
+    fn check_drained(&mut self, id: ConnId) {
+        let Some(conn) = self.slab.get(id) else { return };
+        let is_paused = conn.paused & pause::OUTPUT != 0;
+        if is_paused && (conn.unsent() as u64) < self.settings.output_pause_bytes.get() / 2 {
+            self.notices.push_back(Notice::Drained(id));
+            self.resume(id, pause::OUTPUT);
+        }
+    }
+}
