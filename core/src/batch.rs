@@ -1,0 +1,519 @@
+//! Receives bytes, finds the requests in them and runs them in batches.
+//!
+//! A batch is filled over all connections of a turn: while a request is decoded its index bucket is
+//! prefetched, when the batch is full all items are prefetched, then the requests run in order. The
+//! bytes are not copied: a request refers to the event it came in.
+//!
+//! What a session has to hold (see [`Hold`]) or what is incomplete goes to its `partial` buffer, and
+//! from then on its bytes are worked on from there until nothing is left.
+
+use pinnace_engine::Key;
+use pinnace_protocol::resp::Decoded;
+use pinnace_protocol::wire::Event;
+use pinnace_protocol::{ArgRange, Args, native, resp};
+use pinnace_types::{ConnId, CoreId, KeyHash, ShardId};
+
+use crate::command::{CommandId, Run};
+use crate::core::{Core, CoreWire};
+use crate::session::{Hold, Protocol};
+
+/// Requests per batch: enough to hide memory latency, few enough for their buckets and items to
+/// stay in the first-level cache.
+const BATCH_MAX: usize = 32;
+
+/// The source number of [`Sources::owned`].
+const OWNED: u32 = u32::MAX - 1;
+
+/// The bytes that requests of a batch refer to.
+#[derive(Clone, Copy)]
+pub(crate) struct Sources<'a> {
+    pub(crate) events: &'a [Event<'a>],
+    /// A session's `partial`, taken out of it for the time being.
+    pub(crate) owned: &'a [u8],
+}
+
+impl<'a> Sources<'a> {
+    fn bytes(self, source: u32) -> &'a [u8] {
+        if source == OWNED {
+            return self.owned;
+        }
+        match &self.events[source as usize] {
+            Event::Data { bytes, .. } => bytes,
+            _ => unreachable!("requests come from data events only"),
+        }
+    }
+}
+
+/// What a batch entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OpKind {
+    /// A RESP command of the table.
+    Command(CommandId),
+    /// A RESP command that is not in the table.
+    Unknown,
+    /// A native frame.
+    Native,
+    /// The incomplete rest of an event.
+    Tail,
+}
+
+/// Where a request runs, as far as its first key tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// Here: all its keys are on this core.
+    Local,
+    /// On another core: it has one key and that core owns it.
+    Remote(CoreId),
+    /// To be looked at when it runs: no key, or several.
+    Undecided,
+}
+
+/// One request of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Op {
+    pub(crate) kind: OpKind,
+    pub(crate) route: Route,
+    pub(crate) conn: ConnId,
+    source: u32,
+    /// Where the request begins in its source; its argument ranges count from there.
+    raw_start: u32,
+    range_start: u32,
+    range_count: u32,
+    /// Hash and shard of the first key; meaningless without one.
+    pub(crate) hash: KeyHash,
+    pub(crate) shard: ShardId,
+}
+
+/// The requests of the current batch.
+pub(crate) struct Batch {
+    ops: Vec<Op>,
+    ranges: Vec<ArgRange>,
+}
+
+impl Batch {
+    pub(crate) fn new() -> Self {
+        Self { ops: Vec::with_capacity(BATCH_MAX + 1), ranges: Vec::with_capacity(BATCH_MAX * 4) }
+    }
+}
+
+/// Argument ranges of one batch are kept for the next up to this many.
+const KEEP_RANGES_MAX: usize = 64 << 10;
+
+impl Core {
+    pub(crate) fn on_data<W: CoreWire>(
+        &mut self,
+        sources: Sources<'_>,
+        source: u32,
+        conn: ConnId,
+        bytes: &[u8],
+        wire: &mut W,
+    ) {
+        let now_ms = self.time.monotonic_ns / 1_000_000;
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        session.input_bytes += bytes.len() as u64;
+        session.last_active_ms = now_ms;
+        self.stats.input_bytes += bytes.len() as u64;
+        if session.closing {
+            return;
+        }
+        if session.protocol == Protocol::Undecided {
+            session.protocol = if bytes[0] == native::MAGIC { Protocol::Native } else { Protocol::Resp };
+        }
+        if session.hold == Hold::None && session.partial.is_empty() && !session.tail_in_batch {
+            self.parse(sources, source, conn, bytes, wire);
+            return;
+        }
+        self.run_batch(sources, wire);
+        if self.keep_bytes(conn, bytes, wire) {
+            self.drain_partial(conn, wire);
+        }
+    }
+
+    /// Appends bytes to a session's `partial`. Returns false if the session is gone or closing, or
+    /// the core's input buffers are full: then this session, the one that wants more, is closed.
+    fn keep_bytes<W: CoreWire>(&mut self, conn: ConnId, bytes: &[u8], wire: &mut W) -> bool {
+        let limit = self.config.limits.input_bytes_max / u64::from(self.core_count());
+        let spare = match self.sessions.get(conn) {
+            Some(session) if session.partial.capacity() == 0 => self.spare_buffer(),
+            _ => Vec::new(),
+        };
+        let Some(session) = self.sessions.get_mut(conn).filter(|session| !session.closing) else { return false };
+        let before = session.partial.capacity();
+        if before == 0 {
+            session.partial = spare;
+        }
+        session.partial.extend_from_slice(bytes);
+        self.partial_bytes = self.partial_bytes - before as u64 + session.partial.capacity() as u64;
+        if self.partial_bytes <= limit {
+            return true;
+        }
+        self.stats.input_limit_closes += 1;
+        self.close_with_error(conn, "ERR the node's buffers for incomplete requests are full (limit input_bytes_max)", wire);
+        false
+    }
+
+    /// Works on what a session has kept.
+    pub(crate) fn drain_partial<W: CoreWire>(&mut self, conn: ConnId, wire: &mut W) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.hold != Hold::None || session.closing || session.partial.is_empty() {
+            return;
+        }
+        let mut owned = std::mem::take(&mut session.partial);
+        self.partial_bytes -= owned.capacity() as u64;
+        let sources = Sources { events: &[], owned: &owned };
+        let consumed = self.parse(sources, OWNED, conn, &owned, wire);
+        let mut kept = None;
+        if let Some(session) = self.sessions.get_mut(conn)
+            && !session.closing
+            && session.partial.is_empty()
+            && consumed < owned.len()
+        {
+            owned.drain(..consumed);
+            self.partial_bytes += owned.capacity() as u64;
+            kept = Some(std::mem::take(&mut owned));
+        }
+        match (kept, self.sessions.get_mut(conn)) {
+            (Some(rest), Some(session)) => session.partial = rest,
+            _ => self.recycle_buffer(owned),
+        }
+    }
+
+    /// Decodes the requests in `bytes` into batches and runs every full one; with [`OWNED`] bytes
+    /// the last one as well. Returns how many bytes have been dealt with: run, put into the batch,
+    /// or moved to the session's `partial`.
+    fn parse<W: CoreWire>(
+        &mut self,
+        sources: Sources<'_>,
+        source: u32,
+        conn: ConnId,
+        bytes: &[u8],
+        wire: &mut W,
+    ) -> usize {
+        let mut at = 0;
+        while at < bytes.len() {
+            if self.batch.ops.len() >= BATCH_MAX {
+                self.run_batch(sources, wire);
+                if self.stopped_at(sources, source, conn, at, wire) {
+                    return bytes.len();
+                }
+            }
+            let Some(session) = self.sessions.get(conn) else { return bytes.len() };
+            let step = match session.protocol {
+                Protocol::Native => self.parse_native(source, conn, bytes, at),
+                _ => self.parse_resp(source, conn, bytes, at),
+            };
+            match step {
+                Step::Advance(consumed) => at += consumed,
+                Step::Incomplete => break,
+                Step::Unescaped(consumed) => {
+                    self.run_batch(sources, wire);
+                    if self.stopped_at(sources, source, conn, at, wire) {
+                        return bytes.len();
+                    }
+                    at += consumed;
+                    self.run_unescaped(conn, wire);
+                    if self.stopped_at(sources, source, conn, at, wire) {
+                        return bytes.len();
+                    }
+                }
+                Step::Broken => {
+                    self.run_batch(sources, wire);
+                    self.close_broken(conn, bytes, at, wire);
+                    return bytes.len();
+                }
+            }
+        }
+        if source == OWNED {
+            self.run_batch(sources, wire);
+            return if self.stopped_at(sources, source, conn, at, wire) { bytes.len() } else { at };
+        }
+        if at < bytes.len() {
+            self.push_tail(source, conn, at);
+        }
+        bytes.len()
+    }
+
+    /// Whether a session's requests must not go on; what has not been worked on is kept.
+    fn stopped_at<W: CoreWire>(
+        &mut self,
+        sources: Sources<'_>,
+        source: u32,
+        conn: ConnId,
+        at: usize,
+        wire: &mut W,
+    ) -> bool {
+        match self.sessions.get(conn) {
+            None => true,
+            Some(session) if session.closing => true,
+            Some(session) if session.hold == Hold::None => false,
+            Some(_) => {
+                self.spill(sources, source, conn, at, wire);
+                true
+            }
+        }
+    }
+
+    /// Keeps the rest of a source for later, once per source and hold.
+    fn spill<W: CoreWire>(&mut self, sources: Sources<'_>, source: u32, conn: ConnId, at: usize, wire: &mut W) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.spilled_source == source + 1 {
+            return;
+        }
+        session.spilled_source = source + 1;
+        // What was decoded beyond this point will be decoded again from its start.
+        session.decoder = resp::RespDecoder::new();
+        let rest = &sources.bytes(source)[at..];
+        if !rest.is_empty() {
+            self.keep_bytes(conn, rest, wire);
+        }
+    }
+
+    fn push_tail(&mut self, source: u32, conn: ConnId, at: usize) {
+        if let Some(session) = self.sessions.get_mut(conn) {
+            session.tail_in_batch = true;
+        }
+        self.batch.ops.push(Op {
+            kind: OpKind::Tail,
+            route: Route::Undecided,
+            conn,
+            source,
+            raw_start: at as u32,
+            range_start: 0,
+            range_count: 0,
+            hash: KeyHash(0),
+            shard: ShardId(0),
+        });
+    }
+
+    #[inline]
+    fn parse_resp(&mut self, source: u32, conn: ConnId, bytes: &[u8], at: usize) -> Step {
+        let Some(session) = self.sessions.get_mut(conn) else { return Step::Incomplete };
+        let range_start = self.batch.ranges.len();
+        let raw = &bytes[at..];
+        let consumed = match session.decoder.decode(raw, &self.resp_limits, &mut self.batch.ranges) {
+            Ok(Decoded::Command { consumed }) => consumed,
+            Ok(Decoded::Nothing { consumed }) => return Step::Advance(consumed),
+            Ok(Decoded::Unescaped { consumed }) => return Step::Unescaped(consumed),
+            Ok(Decoded::Incomplete { .. }) => return Step::Incomplete,
+            Err(_) => return Step::Broken,
+        };
+        let args = Args::new(raw, &self.batch.ranges[range_start..]);
+        let mut op = Op {
+            kind: OpKind::Unknown,
+            route: Route::Undecided,
+            conn,
+            source,
+            raw_start: at as u32,
+            range_start: range_start as u32,
+            range_count: args.len() as u32,
+            hash: KeyHash(0),
+            shard: ShardId(0),
+        };
+        if let Some(id) = self.table.find(args.at(0)) {
+            op.kind = OpKind::Command(id);
+            (op.route, op.hash, op.shard) = self.route(id, args);
+        }
+        self.batch.ops.push(op);
+        Step::Advance(consumed)
+    }
+
+    /// Hashes the first key of a keyed command, decides where it runs as far as that key tells, and
+    /// starts to fetch its bucket.
+    #[inline]
+    fn route(&self, id: CommandId, args: Args<'_>) -> (Route, KeyHash, ShardId) {
+        let spec = self.table.spec(id);
+        let keyed = !matches!(spec.run, Run::Session(_) | Run::Internal) && spec.keys.first > 0;
+        let Some(bytes) = args.get(spec.keys.first as usize).filter(|_| keyed) else {
+            return (Route::Undecided, KeyHash(0), ShardId(0));
+        };
+        let key = self.ks.key(bytes);
+        let owner = self.config.shards.core_of(key.shard());
+        let one_key = spec.keys.first == spec.keys.last || args.len() == 2;
+        let route = match (owner == self.config.core, one_key) {
+            (true, true) => Route::Local,
+            (true, false) if self.config.shards.core_count() == 1 => Route::Local,
+            (false, true) => Route::Remote(owner),
+            (_, false) => Route::Undecided,
+        };
+        if route == Route::Local {
+            self.ks.prefetch_index(&key);
+        }
+        (route, key.hash(), key.shard())
+    }
+
+    #[inline]
+    fn parse_native(&mut self, source: u32, conn: ConnId, bytes: &[u8], at: usize) -> Step {
+        let raw = &bytes[at..];
+        match native::decode(raw, &self.native_limits) {
+            Ok(None) => Step::Incomplete,
+            Err(_) => Step::Broken,
+            Ok(Some((frame, consumed))) => {
+                let mut op = Op {
+                    kind: OpKind::Native,
+                    route: Route::Undecided,
+                    conn,
+                    source,
+                    raw_start: at as u32,
+                    range_start: 0,
+                    range_count: 0,
+                    hash: KeyHash(0),
+                    shard: ShardId(0),
+                };
+                if !frame.key.is_empty() {
+                    let key = self.ks.key(frame.key);
+                    (op.hash, op.shard) = (key.hash(), key.shard());
+                    let owner = self.config.shards.core_of(key.shard());
+                    if owner == self.config.core {
+                        op.route = Route::Local;
+                        self.ks.prefetch_index(&key);
+                    } else {
+                        op.route = Route::Remote(owner);
+                    }
+                }
+                self.batch.ops.push(op);
+                Step::Advance(consumed)
+            }
+        }
+    }
+
+    /// Runs the requests collected so far and empties the batch.
+    pub(crate) fn run_batch<W: CoreWire>(&mut self, sources: Sources<'_>, wire: &mut W) {
+        if self.batch.ops.is_empty() {
+            return;
+        }
+        let mut ops = std::mem::take(&mut self.batch.ops);
+        let mut ranges = std::mem::take(&mut self.batch.ranges);
+        for op in &ops {
+            if op.route == Route::Local {
+                // Only the hash and the shard matter for where the item is.
+                self.ks.prefetch_item(&Key::from_parts(&[], op.hash, op.shard));
+            }
+        }
+        let started_ns = (self.config.clock_ns)();
+        let mut ran = 0u64;
+        for (index, op) in ops.iter().enumerate() {
+            let raw = &sources.bytes(op.source)[op.raw_start as usize..];
+            let args = Args::new(raw, &ranges[op.range_start as usize..][..op.range_count as usize]);
+            if self.run_op(op, raw, args, sources, wire) == Timing::Batch {
+                ran |= 1 << index;
+            }
+        }
+        if ran != 0 {
+            let spent_ns = (self.config.clock_ns)().saturating_sub(started_ns);
+            self.count_batch(&ops, ran, spent_ns / u64::from(ran.count_ones()));
+        }
+        ops.clear();
+        ranges.clear();
+        ranges.shrink_to(KEEP_RANGES_MAX);
+        self.batch.ops = ops;
+        self.batch.ranges = ranges;
+        self.apply_effects(wire);
+    }
+
+    /// Attributes the time of a batch evenly to its short commands: reading the clock for each one
+    /// would cost as much as the command.
+    fn count_batch(&mut self, ops: &[Op], ran: u64, each_ns: u64) {
+        for (index, op) in ops.iter().enumerate() {
+            if let OpKind::Command(id) = op.kind
+                && ran & (1 << index) != 0
+            {
+                self.stats.count_call(id, each_ns);
+            }
+        }
+    }
+
+    #[inline]
+    fn run_op<W: CoreWire>(
+        &mut self,
+        op: &Op,
+        raw: &[u8],
+        args: Args<'_>,
+        sources: Sources<'_>,
+        wire: &mut W,
+    ) -> Timing {
+        let Some(session) = self.sessions.get_mut(op.conn) else { return Timing::None };
+        if session.hold != Hold::None {
+            session.tail_in_batch &= op.kind != OpKind::Tail;
+            self.spill(sources, op.source, op.conn, op.raw_start as usize, wire);
+            return Timing::None;
+        }
+        match op.kind {
+            OpKind::Command(id) => {
+                let timing = self.run_command(op, id, args, wire);
+                if timing == Timing::Replay {
+                    self.spill(sources, op.source, op.conn, op.raw_start as usize, wire);
+                }
+                timing
+            }
+            OpKind::Native => self.run_native(op, raw, wire),
+            OpKind::Unknown => self.refuse_unknown(op.conn, args, wire),
+            OpKind::Tail => {
+                session.tail_in_batch = false;
+                self.keep_bytes(op.conn, raw, wire);
+                Timing::None
+            }
+        }
+    }
+
+    /// Runs an inline command whose arguments had to be unescaped; they stand in the decoder.
+    fn run_unescaped<W: CoreWire>(&mut self, conn: ConnId, wire: &mut W) {
+        let Some(session) = self.sessions.get(conn) else { return };
+        let owned = session.decoder.unescaped().to_vec();
+        let ranges = std::mem::take(&mut self.batch.ranges);
+        let args = Args::new(&owned, &ranges);
+        let mut op = Op {
+            kind: OpKind::Unknown,
+            route: Route::Undecided,
+            conn,
+            source: OWNED,
+            raw_start: 0,
+            range_start: 0,
+            range_count: args.len() as u32,
+            hash: KeyHash(0),
+            shard: ShardId(0),
+        };
+        if let Some(id) = self.table.find(args.at(0)) {
+            op.kind = OpKind::Command(id);
+            (op.route, op.hash, op.shard) = self.route(id, args);
+            let started_ns = (self.config.clock_ns)();
+            match self.run_command(&op, id, args, wire) {
+                Timing::None => {}
+                Timing::Batch => {
+                    self.count_batch(&[op], 1, (self.config.clock_ns)().saturating_sub(started_ns));
+                }
+                Timing::Replay => {
+                    let mut again = Vec::new();
+                    resp::array(&mut again, args.len());
+                    args.iter().for_each(|arg| resp::bulk(&mut again, arg));
+                    self.keep_bytes(conn, &again, wire);
+                }
+            }
+        } else {
+            self.refuse_unknown(conn, args, wire);
+        }
+        self.batch.ranges = ranges;
+        self.batch.ranges.clear();
+        self.apply_effects(wire);
+    }
+}
+
+/// What decoding at one position gave.
+enum Step {
+    Advance(usize),
+    Unescaped(usize),
+    Incomplete,
+    Broken,
+}
+
+/// How the duration of a request is accounted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Timing {
+    /// It did not run, or was timed by itself.
+    None,
+    /// It shares the time of its batch.
+    Batch,
+    /// It did not run and is to be run again from its first byte.
+    Replay,
+}
+
+const _: () = assert!(BATCH_MAX < 64, "a bit per request of a batch");

@@ -1,0 +1,92 @@
+//! Answers the hand-overs of other cores and takes their answers in.
+
+use pinnace_engine::Key;
+use pinnace_types::CoreId;
+
+use crate::core::{Core, CoreWire};
+use crate::mail::{Ask, Handover, Mail, ReturnTo};
+use crate::session::Hold;
+
+/// Empty hand-overs kept for their next use.
+const SPARE_HANDOVERS_MAX: usize = 16;
+/// Requests whose buckets and items are fetched ahead of being run.
+const AHEAD: usize = 32;
+
+impl Core {
+    /// Runs the requests of another core and sends the hand-over back with their answers.
+    pub(crate) fn answer(&mut self, from: CoreId, mut handover: Box<Handover>) {
+        let started_ns = (self.config.clock_ns)();
+        let mut answers = handover.take_answers();
+        let count = handover.len();
+        for start in (0..count).step_by(AHEAD) {
+            let chunk = start..(start + AHEAD).min(count);
+            chunk.clone().for_each(|index| self.prefetch(&handover, index, Ahead::Index));
+            chunk.clone().for_each(|index| self.prefetch(&handover, index, Ahead::Item));
+            for index in chunk {
+                let request = handover.request(index);
+                self.run_ask(request.ask, request.resp, handover.args(index), &mut answers);
+                handover.set_answer_end(index, answers.len());
+            }
+        }
+        handover.put_answers(answers);
+        self.stats.commands_forwarded_in += count as u64;
+        self.count_asked(&handover, started_ns);
+        self.post.push((from, Mail::Answer(handover)));
+    }
+
+    fn count_asked(&mut self, handover: &Handover, started_ns: u64) {
+        let count = handover.len() as u64;
+        let each_ns = (self.config.clock_ns)().saturating_sub(started_ns) / count.max(1);
+        for index in 0..handover.len() {
+            if let Ask::Keyed { command, .. } = handover.request(index).ask {
+                self.stats.count_call(command, each_ns);
+            }
+        }
+    }
+
+    #[inline]
+    fn prefetch(&self, handover: &Handover, index: usize, what: Ahead) {
+        let (Ask::Keyed { hash, shard, .. } | Ask::Native { hash, shard }) = handover.request(index).ask else {
+            return;
+        };
+        let key = Key::from_parts(&[], hash, shard);
+        match what {
+            Ahead::Index => self.ks.prefetch_index(&key),
+            Ahead::Item => self.ks.prefetch_item(&key),
+        }
+    }
+
+    /// Takes in the answers to a hand-over of this core.
+    pub(crate) fn on_answer<W: CoreWire>(&mut self, mut handover: Box<Handover>, wire: &mut W) {
+        for index in 0..handover.len() {
+            let bytes = handover.answer(index);
+            match handover.request(index).return_to {
+                ReturnTo::Session { conn, ticket } => self.on_awaited_reply(conn, ticket, bytes, wire),
+                ReturnTo::Gather { id, part } => self.on_part(id, part, bytes, wire),
+                ReturnTo::Native { conn } => {
+                    if let Some(session) = self.sessions.get_mut(conn) {
+                        session.native_waiting -= 1;
+                        session.on_forwarded_reply(bytes.len(), self.config.limits.forwarded_max);
+                        let resume = session.forwarded() <= session.forward_window / 2;
+                        if let Some(out) = wire.out(conn) {
+                            out.bytes().extend_from_slice(bytes);
+                        }
+                        if resume {
+                            self.release(conn, Hold::Forwarded);
+                        }
+                    }
+                }
+            }
+        }
+        handover.clear();
+        if self.spare_handovers.len() < SPARE_HANDOVERS_MAX {
+            self.spare_handovers.push(handover);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Ahead {
+    Index,
+    Item,
+}
