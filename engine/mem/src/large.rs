@@ -1,45 +1,263 @@
-//! Large values: several blocks of memory under one shared handle.
+//! Large values: whole segments and runs of blocks under one shared handle.
+//!
+//! A value is written once, when it is built, and never again, so that handles may be read while the
+//! engine goes on. Its memory goes back only when the last handle is gone.
 
 use std::rc::Rc;
 
 use pinnace_protocol::Slices;
 
-/// A value that is too large for the log and lies in blocks of its own. Cloning it pins it: the
-/// memory stays put and is given back only after the last handle is gone.
+use crate::map::Mapping;
+use crate::memory::Memory;
+use crate::pool::Use;
+
+/// A stretch of neighbouring memory.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    at: u64,
+    len: u32,
+}
+
+#[derive(Debug)]
+struct Inner {
+    map: Rc<Mapping>,
+    runs: Vec<Run>,
+    len: usize,
+}
+
+/// A value that is too large for the log and lies in blocks of its own. Cloning the handle pins the
+/// value: its memory stays put, unchanged, and goes back to the engine after the last handle is gone.
 #[derive(Clone, Debug)]
-pub struct LargeValue(Rc<[u8]>);
+pub struct LargeValue(Rc<Inner>);
 
 impl LargeValue {
     /// Bytes of the value.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.len
     }
 
-    /// Whether the value has no byte; large values have many.
+    /// Whether the value has no byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.0.len == 0
     }
-}
 
-impl From<&[u8]> for LargeValue {
-    fn from(bytes: &[u8]) -> Self {
-        Self(Rc::from(bytes))
+    /// Whether somebody else holds a handle too.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        Rc::strong_count(&self.0) > 1
+    }
+
+    fn list_bytes(&self) -> u64 {
+        (size_of::<Inner>() + 2 * size_of::<usize>() + self.0.runs.capacity() * size_of::<Run>()) as u64
     }
 }
 
 impl Slices for LargeValue {
     fn slice_count(&self) -> usize {
-        1
+        self.0.runs.len()
     }
 
-    fn slice(&self, _index: usize) -> &[u8] {
-        &self.0
+    fn slice(&self, index: usize) -> &[u8] {
+        let run = self.0.runs[index];
+        // SAFETY: the run is initialised memory of the mapping that `self` keeps alive; `Memory` hands
+        // it to nobody else, and nobody writes to it, until the last handle is gone.
+        unsafe { std::slice::from_raw_parts(self.0.map.at(run.at), run.len as usize) }
     }
 
     fn byte_len(&self) -> usize {
-        self.len()
+        self.0.len
+    }
+}
+
+impl Memory {
+    /// Segments that must be free for a large value of `len` bytes to fit, at most.
+    #[must_use]
+    pub fn large_segments(&self, len: u64) -> u32 {
+        let segment = u64::from(self.segment_bytes());
+        let blocks = (len % segment).div_ceil(self.blocks.unit_bytes()) as u32;
+        (len / segment) as u32 + u32::from(blocks > self.blocks.units_free())
+    }
+
+    /// Stores a large value given in pieces; `None`, and nothing changed, if it does not fit.
+    pub fn store_large(&mut self, pieces: &[&[u8]]) -> Option<LargeValue> {
+        let len: usize = pieces.iter().map(|piece| piece.len()).sum();
+        if self.large_segments(len as u64) > self.free_segments() {
+            return None;
+        }
+        let runs = self.take_runs(len as u64);
+        self.write_runs(&runs, pieces);
+        let value = LargeValue(Rc::new(Inner { map: Rc::clone(&self.map), runs, len }));
+        self.large_list_bytes += value.list_bytes();
+        self.large_bytes += self.footprint(&value);
+        Some(value)
+    }
+
+    fn take_runs(&mut self, len: u64) -> Vec<Run> {
+        let segment_bytes = u64::from(self.segment_bytes());
+        let mut runs = Vec::with_capacity((len / segment_bytes) as usize + 2);
+        let mut rest = len;
+        while rest >= segment_bytes {
+            let segment = self.pool.take(Use::Whole).expect("enough segments were counted");
+            runs.push(Run { at: self.start_of(segment), len: segment_bytes as u32 });
+            rest -= segment_bytes;
+        }
+        let block_bytes = self.blocks.unit_bytes();
+        while rest > 0 {
+            let wanted = rest.div_ceil(block_bytes) as u32;
+            let (at, blocks) = self.blocks.take(wanted, &mut self.pool).expect("enough blocks were counted");
+            let len = rest.min(u64::from(blocks) * block_bytes);
+            runs.push(Run { at, len: len as u32 });
+            rest -= len;
+        }
+        runs.shrink_to_fit();
+        runs
+    }
+
+    /// Only for runs that were just taken: nobody else knows them.
+    fn write_runs(&mut self, runs: &[Run], pieces: &[&[u8]]) {
+        let mut runs = runs.iter();
+        let mut at = 0;
+        let mut room = 0;
+        for piece in pieces {
+            let mut piece = *piece;
+            while !piece.is_empty() {
+                if room == 0 {
+                    let run = runs.next().expect("the runs hold as many bytes as the pieces");
+                    (at, room) = (run.at, run.len as usize);
+                }
+                let (head, tail) = piece.split_at(room.min(piece.len()));
+                // SAFETY: the run was just taken, so it lies within the mapping and no handle to it
+                // exists; `head` cannot overlap it, since it was in nobody's hands.
+                unsafe { std::ptr::copy_nonoverlapping(head.as_ptr(), self.map.at(at), head.len()) };
+                (at, room) = (at + head.len() as u64, room - head.len());
+                piece = tail;
+            }
+        }
+    }
+
+    /// Memory that a value takes, rounded up to blocks.
+    fn footprint(&self, value: &LargeValue) -> u64 {
+        let block = self.blocks.unit_bytes();
+        value.0.runs.iter().map(|run| u64::from(run.len).next_multiple_of(block)).sum()
+    }
+
+    /// Gives a large value up. Its memory comes back at once, or, while a reply borrows it, by
+    /// [`Memory::reap_large`].
+    pub fn release_large(&mut self, value: LargeValue) {
+        if value.is_shared() {
+            self.zombies.push(value);
+        } else {
+            self.free_large(&value);
+        }
+    }
+
+    /// Takes back the memory of given-up values that nobody borrows any more.
+    pub fn reap_large(&mut self) {
+        let mut index = 0;
+        while index < self.zombies.len() {
+            if self.zombies[index].is_shared() {
+                index += 1;
+            } else {
+                let value = self.zombies.swap_remove(index);
+                self.free_large(&value);
+            }
+        }
+    }
+
+    /// Given-up values that are still borrowed.
+    #[inline]
+    #[must_use]
+    pub fn borrowed_large(&self) -> usize {
+        self.zombies.len()
+    }
+
+    /// Bytes of segments and blocks in the hands of large values, given-up ones included.
+    #[must_use]
+    pub fn large_bytes(&self) -> u64 {
+        self.large_bytes
+    }
+
+    /// Heap bytes of the block lists.
+    #[inline]
+    #[must_use]
+    pub fn large_list_bytes(&self) -> u64 {
+        self.large_list_bytes
+    }
+
+    /// The caller gives its handle up right after; being the last one, nobody can read the runs then.
+    fn free_large(&mut self, value: &LargeValue) {
+        assert!(!value.is_shared(), "borrowed memory stays");
+        assert!(Rc::ptr_eq(&value.0.map, &self.map), "a value goes back to its own memory");
+        self.large_list_bytes -= value.list_bytes();
+        self.large_bytes -= self.footprint(value);
+        let block_bytes = self.blocks.unit_bytes();
+        for run in &value.0.runs {
+            let segment = self.segment_of(run.at);
+            if self.pool.use_of(segment) == Use::Whole {
+                self.pool.give_back(segment, Use::Whole);
+            } else {
+                let blocks = u64::from(run.len).div_ceil(block_bytes) as u32;
+                self.blocks.give_back(run.at, blocks, &mut self.pool);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(value: &LargeValue) -> Vec<u8> {
+        (0..value.slice_count()).flat_map(|index| value.slice(index).to_vec()).collect()
+    }
+
+    #[test]
+    fn values_of_all_lengths_are_read_as_written_and_come_back() {
+        let mut memory = Memory::new(8, 14, false).unwrap();
+        for len in [1, 255, 256, 257, 16_383, 16_384, 16_385, 50_000, 8 << 14] {
+            let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8).collect();
+            let value = memory.store_large(&[&bytes[..len / 3], &[], &bytes[len / 3..]]).unwrap();
+            assert_eq!(read(&value), bytes);
+            assert_eq!(value.byte_len(), len);
+            memory.release_large(value);
+            assert_eq!((memory.free_segments(), memory.large_bytes(), memory.large_list_bytes()), (8, 0, 0));
+        }
+        assert!(memory.store_large(&[&vec![0; (8 << 14) + 1]]).is_none());
+    }
+
+    #[test]
+    fn pinned_memory_stays_until_the_last_handle_is_gone() {
+        let mut memory = Memory::new(2, 14, false).unwrap();
+        let value = memory.store_large(&[&[7; 20_000]]).unwrap();
+        let pin = value.clone();
+        memory.release_large(value);
+        memory.reap_large();
+        assert_eq!((memory.free_segments(), memory.borrowed_large()), (0, 1));
+        let second = memory.store_large(&[&[9; 12_000]]).unwrap();
+        assert!(read(&pin).iter().all(|&b| b == 7));
+        drop(pin);
+        memory.reap_large();
+        memory.release_large(second);
+        assert_eq!((memory.free_segments(), memory.borrowed_large()), (2, 0));
+    }
+
+    #[test]
+    fn a_handle_outlives_its_memory() {
+        let mut memory = Memory::new(2, 14, false).unwrap();
+        let value = memory.store_large(&[&[3; 20_000]]).unwrap();
+        drop(memory);
+        assert!(read(&value).iter().all(|&b| b == 3));
+    }
+}
+
+impl From<&[u8]> for LargeValue {
+    /// A value in a memory of its own.
+    fn from(bytes: &[u8]) -> Self {
+        let segments = (bytes.len() as u32).div_ceil(1 << 16) + 1;
+        let mut memory = Memory::new(segments, 16, false).expect("address space for one value");
+        memory.store_large(&[bytes]).expect("the memory was made for the value")
     }
 }
