@@ -6,6 +6,10 @@
 
 use super::{ALIGNMENT, HEADER_BYTES, Header, Opcode, Status, encode, padding};
 
+/// Keys of one request. Bounds what a node must hold for it: a body of short keys costs many times
+/// its size once it is split by owners.
+pub const MULTI_GET_KEYS_MAX: u32 = 65_536;
+
 /// Appends a MULTI_GET request for `keys`, with the flags of `header`.
 ///
 /// # Panics
@@ -29,11 +33,15 @@ pub struct MultiGetKeys<'a> {
 }
 
 impl<'a> MultiGetKeys<'a> {
-    /// Checks the whole body, so that the iteration cannot fail; `None` if it is malformed.
+    /// Checks the whole body, so that the iteration cannot fail; `None` if it is malformed or has
+    /// more keys than [`MULTI_GET_KEYS_MAX`].
     #[must_use]
     pub fn decode(body: &'a [u8]) -> Option<Self> {
         let (count, rest) = body.split_first_chunk::<4>()?;
         let keys = Self { left: u32::from_le_bytes(*count), rest };
+        if keys.left > MULTI_GET_KEYS_MAX {
+            return None;
+        }
         let mut walk = keys.clone();
         while walk.left > 0 {
             walk.step()?;

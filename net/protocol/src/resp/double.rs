@@ -6,8 +6,8 @@ use std::io::Write;
 /// Longest output: 17 digits, sign, point, `e-308`, with room for leading zeros.
 pub(super) const DOUBLE_BYTES_MAX: usize = 40;
 
-/// Integers up to here are exact in a double and printed without an exponent.
-const INTEGER_MAX: f64 = 4_503_599_627_370_496.0; // 2^52
+/// Integers up to here fit 64 bits with room and are printed without an exponent; Redis' bound.
+const INTEGER_MAX: f64 = 4_611_686_018_427_387_904.0; // 2^62
 
 /// Writes `value` into `buffer` and returns the part written.
 pub(super) fn format_double(buffer: &mut [u8; DOUBLE_BYTES_MAX], value: f64) -> &[u8] {

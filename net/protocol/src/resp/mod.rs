@@ -19,3 +19,6 @@ pub use encode::{
     null_array, push, set, simple, verbatim,
 };
 pub use error::RespError;
+
+#[cfg(test)]
+mod tests;
