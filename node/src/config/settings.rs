@@ -1,0 +1,186 @@
+//! What the node runs with: every setting has a value, and every value is in range.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use pinnace_types::{ByteSize, Limits, SLOT_COUNT};
+
+use super::layer::Layer;
+use super::values::{CoreSelection, Durability, LogFormat, MemorySetting, Policy, Span};
+
+/// The settings of a node. See [`Layer`] for what each means to its user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub(crate) bind: IpAddr,
+    pub(crate) port: u16,
+    pub(crate) peer_port: u16,
+    pub(crate) http_port: u16,
+    pub(crate) core_ports: Option<u16>,
+    /// `None`: the default, lowered to what the open-file limit allows.
+    pub(crate) max_connections: Option<u32>,
+    pub(crate) idle_timeout: Span,
+    pub(crate) busy_poll: Span,
+    pub(crate) cores: CoreSelection,
+    pub(crate) shards: u16,
+    pub(crate) memory: MemorySetting,
+    pub(crate) memory_policy: Policy,
+    /// `None`: the engine chooses by its budget.
+    pub(crate) segment_size: Option<ByteSize>,
+    pub(crate) max_key_size: ByteSize,
+    pub(crate) max_value_size: ByteSize,
+    pub(crate) small_queue_share: u8,
+    pub(crate) promote_threshold: u8,
+    pub(crate) ghost_share: u8,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) durability: Durability,
+    pub(crate) enable_debug_command: bool,
+    pub(crate) log_level: String,
+    pub(crate) log_format: LogFormat,
+}
+
+/// A setting out of range: its key and what to write instead.
+type Refusal = (&'static str, String);
+
+impl Settings {
+    /// Fills in the defaults.
+    pub(super) fn from_layer(layer: Layer) -> Self {
+        Self {
+            bind: layer.bind.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            port: layer.port.unwrap_or(7700),
+            peer_port: layer.peer_port.unwrap_or(7701),
+            http_port: layer.http_port.unwrap_or(7702),
+            core_ports: layer.core_ports,
+            max_connections: layer.max_connections,
+            idle_timeout: layer
+                .idle_timeout
+                .unwrap_or(Span(Duration::from_millis(Limits::DEFAULT.idle_timeout_ms))),
+            busy_poll: layer.busy_poll.unwrap_or(Span(Duration::from_micros(50))),
+            cores: layer.cores.unwrap_or(CoreSelection::Auto),
+            shards: layer.shards.unwrap_or(256),
+            memory: layer.memory.unwrap_or(MemorySetting::Auto),
+            memory_policy: layer.memory_policy.unwrap_or(Policy::Evict),
+            segment_size: layer.segment_size,
+            max_key_size: layer.max_key_size.unwrap_or(ByteSize(u64::from(Limits::DEFAULT.key_bytes_max))),
+            max_value_size: layer.max_value_size.unwrap_or(ByteSize(Limits::DEFAULT.value_bytes_max)),
+            small_queue_share: layer.small_queue_share.unwrap_or(10),
+            promote_threshold: layer.promote_threshold.unwrap_or(2),
+            ghost_share: layer.ghost_share.unwrap_or(90),
+            data_dir: layer.data_dir.unwrap_or_else(|| PathBuf::from("pinnace-data")),
+            durability: layer.durability.unwrap_or(Durability::None),
+            enable_debug_command: layer.enable_debug_command.unwrap_or(false),
+            log_level: layer.log_level.unwrap_or_else(|| "info".to_owned()),
+            log_format: layer.log_format.unwrap_or(LogFormat::Text),
+        }
+    }
+
+    /// Checks every range that needs no knowledge of the host.
+    pub(super) fn validate(&self) -> Result<(), Refusal> {
+        in_range("shards", u64::from(self.shards), 1, u64::from(SLOT_COUNT))?;
+        in_range("max_key_size", self.max_key_size.0, 1, u64::from(Limits::DEFAULT.key_bytes_max))?;
+        in_range("max_value_size", self.max_value_size.0, 1, Limits::DEFAULT.value_bytes_max)?;
+        in_range("small_queue_share", u64::from(self.small_queue_share), 1, 90)?;
+        in_range("promote_threshold", u64::from(self.promote_threshold), 1, 3)?;
+        in_range("ghost_share", u64::from(self.ghost_share), 0, 200)?;
+        if let Some(connections) = self.max_connections {
+            in_range("max_connections", u64::from(connections), 1, 10_000_000)?;
+        }
+        if let Some(size) = self.segment_size {
+            in_range("segment_size", size.0, SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)?;
+            if !size.0.is_power_of_two() {
+                return Err(("segment_size", format!("{size} is not a power of two: try 256k, 512k or 1mb")));
+            }
+        }
+        if self.busy_poll.0 > BUSY_POLL_MAX {
+            return Err((
+                "busy_poll",
+                format!("{} is too long: at most {}", self.busy_poll, Span(BUSY_POLL_MAX)),
+            ));
+        }
+        if self.durability != Durability::None {
+            return Err((
+                "durability",
+                "this build keeps no log, so that it can only promise 'none': items live in memory and a restart \
+                 starts empty"
+                    .to_owned(),
+            ));
+        }
+        self.validate_ports()
+    }
+
+    /// Ports that are kept for later are checked like those in use, so that a configuration which is
+    /// fine today still is when they open.
+    fn validate_ports(&self) -> Result<(), Refusal> {
+        let ports = [("port", self.port), ("peer_port", self.peer_port), ("http_port", self.http_port)];
+        for (position, (key, port)) in ports.into_iter().enumerate() {
+            if port == 0 {
+                return Err((key, "0 is not a port: write 1 to 65535".to_owned()));
+            }
+            if let Some((other, _)) = ports[..position].iter().find(|(_, taken)| *taken == port) {
+                return Err((key, format!("{port} is taken by {other} already: give each its own port")));
+            }
+        }
+        if self.core_ports == Some(0) {
+            return Err(("core_ports", "0 is not a port: write 1 to 65535".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The ports that have an owner, by key, for checking a range against them.
+    pub(crate) fn named_ports(&self) -> [(&'static str, u16); 3] {
+        [("port", self.port), ("peer-port", self.peer_port), ("http-port", self.http_port)]
+    }
+
+    /// Every setting as TOML text, in the order of `--help`; `None` for one that is off or chosen at start.
+    pub(super) fn entries(&self) -> Vec<(&'static str, Option<String>)> {
+        let text = |value: &dyn std::fmt::Display| Some(format!("\"{value}\""));
+        let number = |value: u64| Some(value.to_string());
+        vec![
+            ("bind", text(&self.bind)),
+            ("port", number(self.port.into())),
+            ("peer_port", number(self.peer_port.into())),
+            ("http_port", number(self.http_port.into())),
+            ("core_ports", self.core_ports.map(|port| port.to_string())),
+            ("max_connections", self.max_connections.map(|count| count.to_string())),
+            ("idle_timeout", text(&self.idle_timeout)),
+            ("busy_poll", text(&self.busy_poll)),
+            ("cores", text(&self.cores)),
+            ("shards", number(self.shards.into())),
+            ("memory", text(&self.memory)),
+            ("memory_policy", value_name(self.memory_policy)),
+            ("segment_size", self.segment_size.map(|size| size.0.to_string())),
+            ("max_key_size", number(self.max_key_size.0)),
+            ("max_value_size", number(self.max_value_size.0)),
+            ("small_queue_share", number(self.small_queue_share.into())),
+            ("promote_threshold", number(self.promote_threshold.into())),
+            ("ghost_share", number(self.ghost_share.into())),
+            ("data_dir", Some(format!("{:?}", self.data_dir.display().to_string()))),
+            ("durability", value_name(self.durability)),
+            ("enable_debug_command", Some(self.enable_debug_command.to_string())),
+            ("log_level", Some(format!("{:?}", self.log_level))),
+            ("log_format", value_name(self.log_format)),
+        ]
+    }
+}
+
+/// Smallest segment: an eighth of it is where values get blocks of their own, and below 8 KiB those
+/// blocks cost more than they hold.
+const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+
+/// Largest segment: cleaning moves the survivors of one at a time.
+const SEGMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// Longer than this, a core that looks for work is a core that is never idle.
+const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
+
+/// The name of an enumerated value, quoted as TOML wants it.
+fn value_name(value: impl clap::ValueEnum) -> Option<String> {
+    value.to_possible_value().map(|possible| format!("\"{}\"", possible.get_name()))
+}
+
+fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Refusal> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err((key, format!("{value} is out of range: write {min} to {max}")))
+}
