@@ -79,3 +79,27 @@ impl std::fmt::Debug for Args<'_> {
         f.debug_list().entries(self.iter().map(|arg| String::from_utf8_lossy(arg).into_owned())).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ArgRange, Args};
+
+    const RANGES: [ArgRange; 3] =
+        [ArgRange { start: 0, len: 3 }, ArgRange { start: 4, len: 0 }, ArgRange { start: 5, len: 2 }];
+
+    #[test]
+    fn arguments_are_slices_of_the_buffer() {
+        let args = Args::new(b"GET  k1", &RANGES);
+        assert_eq!(args.iter().collect::<Vec<_>>(), [&b"GET"[..], b"", b"k1"]);
+        assert_eq!((args.len(), args.byte_len(), args.is_empty()), (3, 5, false));
+        assert_eq!((args.at(2), args.get(2), args.get(3)), (&b"k1"[..], Some(&b"k1"[..]), None));
+    }
+
+    #[test]
+    fn a_tail_beyond_the_end_is_empty() {
+        let args = Args::new(b"GET  k1", &RANGES);
+        assert_eq!(args.from(1).len(), 2);
+        assert!(args.from(3).is_empty() && args.from(9).is_empty());
+        assert_eq!(format!("{args:?}"), r#"["GET", "", "k1"]"#);
+    }
+}

@@ -124,3 +124,67 @@ impl<P: Slices> OutBuf<P> {
         self.tail.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{OutBuf, OutPart, Slices};
+
+    #[derive(Debug, Clone, PartialEq)]
+    struct Pinned([&'static [u8]; 2]);
+
+    impl Slices for Pinned {
+        fn slice_count(&self) -> usize {
+            self.0.len()
+        }
+
+        fn slice(&self, index: usize) -> &[u8] {
+            self.0[index]
+        }
+    }
+
+    fn flatten(parts: &[OutPart<Pinned>]) -> Vec<u8> {
+        let slices = |part: &OutPart<Pinned>| match part {
+            OutPart::Bytes(bytes) => bytes.clone(),
+            OutPart::Pinned(value) => value.0.concat(),
+        };
+        parts.iter().flat_map(slices).collect()
+    }
+
+    #[test]
+    fn parts_come_out_in_the_order_they_went_in() {
+        let mut out = OutBuf::new();
+        assert!(out.is_empty() && out.is_plain());
+        out.bytes().extend(b"a");
+        out.push_pinned(Pinned([b"bc", b"d"]));
+        out.push_owned(b"ef".to_vec());
+        out.bytes().extend(b"g");
+        out.push_pinned(Pinned([b"", b"h"]));
+        out.bytes().extend(b"i");
+        assert!(!out.is_empty() && !out.is_plain());
+        assert_eq!(out.byte_len(), 9);
+        let parts = out.take_parts();
+        assert_eq!(flatten(&parts), b"abcdefghi");
+        assert!(out.is_empty() && out.is_plain() && out.byte_len() == 0);
+    }
+
+    #[test]
+    fn plain_bytes_are_exchanged_for_an_empty_vector() {
+        let mut out: OutBuf<Pinned> = OutBuf::new();
+        out.bytes().extend(b"reply");
+        let mut spare = Vec::with_capacity(64);
+        out.swap_plain(&mut spare);
+        assert_eq!(spare, b"reply");
+        assert!(out.is_empty());
+        assert!(out.bytes().capacity() >= 64, "the spare vector is used next");
+    }
+
+    #[test]
+    fn cleared_means_that_nothing_waits() {
+        let mut out = OutBuf::new();
+        out.push_pinned(Pinned([b"x", b"y"]));
+        out.bytes().extend(b"z");
+        out.clear();
+        assert_eq!((out.is_empty(), out.byte_len()), (true, 0));
+        assert!(out.take_parts().is_empty());
+    }
+}

@@ -1,6 +1,6 @@
 //! The frame decoder.
 
-use super::{ALIGNMENT, HEADER_BYTES, MAGIC, PROTOCOL_VERSION, padding};
+use super::{ALIGNMENT, HEADER_BYTES, MAGIC, PROTOCOL_VERSION};
 use super::{Flags, Opcode, Options, Status};
 
 /// Bounds of a frame.
@@ -160,11 +160,11 @@ impl Head {
     /// At most 24 + 65,528 + 65,535 + 2^32 + 7: fits 64 bits with room.
     #[inline]
     fn frame_bytes(&self, extension_bytes: usize) -> usize {
-        let bytes = HEADER_BYTES
+        // Rounded up by one addition and one mask: the next frame's place waits for this sum.
+        let bytes = (HEADER_BYTES + ALIGNMENT - 1)
             .wrapping_add(extension_bytes)
-            .wrapping_add(self.key_len as usize)
-            .wrapping_add(self.value_len as usize);
-        bytes.wrapping_add(padding(bytes))
+            .wrapping_add((self.key_len as usize).wrapping_add(self.value_len as usize));
+        bytes & !(ALIGNMENT - 1)
     }
 }
 

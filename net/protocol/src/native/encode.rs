@@ -67,8 +67,12 @@ impl Header {
 pub fn encode(out: &mut Vec<u8>, header: &Header, key: &[u8], value: &[u8]) {
     out.reserve(HEADER_BYTES + EXTENSION_HEADER_BYTES + 8 + key.len() + value.len() + ALIGNMENT);
     encode_header(out, header, key.len(), value.len());
-    out.extend_from_slice(key);
-    out.extend_from_slice(value);
+    if !key.is_empty() {
+        out.extend_from_slice(key);
+    }
+    if !value.is_empty() {
+        out.extend_from_slice(value);
+    }
     encode_padding(out, key.len() + value.len());
 }
 
@@ -101,7 +105,10 @@ fn encode_header(out: &mut Vec<u8>, header: &Header, key_len: usize, value_len: 
 /// Appends the zeros behind `body_len` bytes of key and value.
 #[inline]
 pub fn encode_padding(out: &mut Vec<u8>, body_len: usize) {
-    out.extend_from_slice(&[0; ALIGNMENT][..padding(body_len)]);
+    // A copy of constant size and a shorter length cost less than a copy of varying size.
+    let len = out.len() + padding(body_len);
+    out.extend_from_slice(&[0; ALIGNMENT]);
+    out.truncate(len);
 }
 
 /// Appends the reply to a GET that found the key.
