@@ -11,10 +11,10 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))
 
 from harness.node import Node  # noqa: E402
+from harness.tools import missing  # noqa: E402
 
 DEFAULT_SECONDS = 60
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-IN_CI = os.environ.get("CI") == "true"
 
 
 def pytest_addoption(parser):
@@ -72,21 +72,6 @@ def pytest_sessionfinish(session, exitstatus):
             out.write("%d %d %d\n" % (counts[0], counts[1] + counts[2], counts[3]))
 
 
-def missing(tool, reason):
-    """A tool is not there: fatal in CI, loud elsewhere."""
-    message = "%s is not installed: %s" % (tool, reason)
-    if IN_CI:
-        pytest.fail(message)
-    pytest.skip(message)
-
-
-def tool(name, reason="run tests/setup.sh"):
-    path = shutil.which(name)
-    if not path:
-        missing(name, reason)
-    return path
-
-
 class Targets:
     """Starts nodes of the kind this run is about."""
 
@@ -96,14 +81,14 @@ class Targets:
         if not self.redis and not self.address and not os.access(self.binary, os.X_OK):
             raise pytest.UsageError("no binary at %s: set PINNACE or build it" % self.binary)
 
-    def start(self, cores=1, memory="512mb", extra=(), env=None):
+    def start(self, **options):
         if self.address:
             return Node("external", address=self.address)
         if self.redis:
-            return Node("redis", shutil.which(self.redis) or self.redis, cores, memory)
-        if cores > len(os.sched_getaffinity(0)):
+            return Node("redis", shutil.which(self.redis) or self.redis, **options)
+        if options.get("cores", 1) > len(os.sched_getaffinity(0)):
             missing("a second core", "this machine has only one")
-        return Node("pinnace", self.binary, cores, memory, extra, env=env)
+        return Node("pinnace", self.binary, **options)
 
 
 @pytest.fixture(scope="session")

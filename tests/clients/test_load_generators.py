@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from conftest import tool
+from harness.tools import tool
+
 
 TESTS = "ping_inline,ping_mbulk,set,get,incr,mset"
 

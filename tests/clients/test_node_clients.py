@@ -6,7 +6,8 @@ import subprocess
 
 import pytest
 
-from conftest import missing, tool
+from harness.tools import missing, tool
+
 
 FOLDER = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "node")
 SCRIPTS = ["ioredis.mjs", "node-redis.mjs"]

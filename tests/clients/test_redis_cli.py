@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from conftest import tool
 from harness.resp import encode
+from harness.tools import tool
 
 
 def cli(node, *arguments, data=None, seconds=40):

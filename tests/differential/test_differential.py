@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from conftest import missing
 from differential.compare import compare
 from harness.node import Node
+from harness.tools import missing
 
 FIXED_SEEDS = [1, 2, 3]
 COMMANDS = 8000

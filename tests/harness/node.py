@@ -6,6 +6,7 @@ A target is one of
   - something that runs already (--target HOST:PORT): start-up and RSS tests are skipped then.
 """
 
+import dataclasses
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import weakref
 
 from .ports import free_ports
 from .resp import Closed, Connection
@@ -46,27 +48,48 @@ def stop_process(process, seconds=STOP_SECONDS):
     return process.returncode
 
 
-def pinnace_command(binary, port, data_dir, cores, memory, extra=()):
+def pinnace_command(binary, port, data_dir, options):
+    command = [
+        binary, "--bind", options.bind, "--port", str(port), "--peer-port", str(port + 1),
+        "--http-port", str(port + 2), "--cores", str(options.cores), "--memory", options.memory,
+        "--memory-policy", options.policy, "--data-dir", data_dir,
+    ]
+    if options.connections:
+        command += ["--max-connections", str(options.connections)]
+    if options.idle_seconds:
+        command += ["--idle-timeout", "%ds" % options.idle_seconds]
+    return command + list(options.extra)
+
+
+def redis_command(binary, port, data_dir, options):
     return [
-        binary, "--bind", "127.0.0.1", "--port", str(port), "--peer-port", str(port + 1),
-        "--http-port", str(port + 2), "--cores", str(cores), "--memory", memory,
-        "--data-dir", data_dir, *extra,
+        binary, "--bind", options.bind, "--port", str(port), "--dir", data_dir, "--save", "",
+        "--appendonly", "no", "--daemonize", "no", "--protected-mode", "no", "--maxmemory", options.memory,
+        "--maxmemory-policy", {"evict": "allkeys-lru", "reject": "noeviction"}[options.policy],
+        "--maxclients", str(options.connections or 10_000), "--timeout", str(options.idle_seconds),
     ]
 
 
-def redis_command(binary, port, data_dir, memory, extra=()):
-    return [
-        binary, "--bind", "127.0.0.1", "--port", str(port), "--dir", data_dir, "--save", "",
-        "--appendonly", "no", "--daemonize", "no", "--maxmemory", memory,
-        "--maxmemory-policy", "allkeys-lru", "--enable-debug-command", "yes", *extra,
-    ]
+@dataclasses.dataclass
+class Options:
+    """What a test may choose; the same for every kind of target, but for `extra` (Pinnace's flags only)."""
+
+    cores: int = 1
+    memory: str = "512mb"
+    policy: str = "evict"
+    bind: str = "127.0.0.1"
+    connections: int = 0
+    idle_seconds: int = 0
+    extra: tuple = ()
+    env: dict = dataclasses.field(default_factory=dict)
 
 
 class Node:
     """One running server."""
 
-    def __init__(self, kind, binary=None, cores=1, memory="512mb", extra=(), address=None, env=None):
-        self.kind, self.cores, self.memory = kind, cores, memory
+    def __init__(self, kind, binary=None, address=None, **options):
+        self.kind, self.options = kind, Options(**options)
+        self.opened = weakref.WeakSet()
         self.host, self.process, self.directory, self.log_path = "127.0.0.1", None, None, None
         if address:
             host, _, port = address.rpartition(":")
@@ -76,19 +99,18 @@ class Node:
         self.log_path = os.path.join(self.directory, "log")
         self.data_dir = os.path.join(self.directory, "data")
         os.mkdir(self.data_dir)
-        self.extra, self.binary, self.env = extra, binary, env
+        self.binary = binary
         self.port = free_ports(3)
         self.launch()
 
     def command(self):
-        if self.kind == "redis":
-            return redis_command(self.binary, self.port, self.data_dir, self.memory, self.extra)
-        return pinnace_command(self.binary, self.port, self.data_dir, self.cores, self.memory, self.extra)
+        build = redis_command if self.kind == "redis" else pinnace_command
+        return build(self.binary, self.port, self.data_dir, self.options)
 
     def launch(self):
         """Starts the process and waits until it answers; also used to start again on the same port."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PINNACE")}
-        environment.update(self.env or {})
+        environment.update(self.options.env)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
@@ -104,12 +126,19 @@ class Node:
         except (OSError, Closed):
             return False
 
-    def connect(self, timeout=20.0):
-        return Connection(self.port, self.host, timeout)
+    def connect(self, timeout=20.0, receive_buffer=None):
+        connection = Connection(self.port, self.host, timeout, receive_buffer)
+        self.opened.add(connection)
+        return connection
+
+    def close_all(self):
+        """Closes what a failed test left open, so that it does not fail the next one too."""
+        for connection in list(self.opened):
+            connection.close()
 
     @property
-    def is_redis(self):
-        return self.kind == "redis"
+    def is_pinnace(self):
+        return self.kind == "pinnace"
 
     @property
     def pid(self):
@@ -173,6 +202,6 @@ def parse_info(text):
 
 
 def size_bytes(text):
-    """"256mb" -> bytes, as --memory reads it."""
+    """Bytes of a size such as 256mb."""
     match = re.fullmatch(r"(\d+)(kb|mb|gb)", text.lower())
     return int(match.group(1)) << {"kb": 10, "mb": 20, "gb": 30}[match.group(2)]

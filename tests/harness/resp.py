@@ -41,9 +41,13 @@ def encode(*args):
 class Connection:
     """One blocking connection with a deadline on every read."""
 
-    def __init__(self, port, host="127.0.0.1", timeout=20.0, source=None):
+    def __init__(self, port, host="127.0.0.1", timeout=20.0, receive_buffer=None):
         self.timeout = timeout
-        self.sock = socket.create_connection((host, port), timeout=timeout, source_address=source)
+        self.sock = socket.socket()
+        if receive_buffer:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.settimeout(timeout)
+        self.sock.connect((host, port))
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._buf = bytearray()
         self._pos = 0
