@@ -96,6 +96,8 @@ impl Batch {
     }
 }
 
+/// From this size on a buffer for an incomplete request grows by a quarter, not by doubling.
+const GROW_SLOWLY_BYTES: usize = 1 << 20;
 /// Argument ranges of one batch are kept for the next up to this many.
 const KEEP_RANGES_MAX: usize = 64 << 10;
 
@@ -129,10 +131,11 @@ impl Core {
         }
     }
 
-    /// Appends bytes to a session's `partial`. Returns false if the session is gone or closing, or
-    /// the core's input buffers are full: then this session, the one that wants more, is closed.
+    /// Appends bytes to a session's `partial`. Returns false if the session is gone or closing.
+    ///
+    /// If the core's buffers for incomplete requests are over their limit then, the sessions that
+    /// hold most are closed until they are not.
     fn keep_bytes<W: CoreWire>(&mut self, conn: ConnId, bytes: &[u8], wire: &mut W) -> bool {
-        let limit = self.config.limits.input_bytes_max / u64::from(self.core_count());
         let spare = match self.sessions.get(conn) {
             Some(session) if session.partial.capacity() == 0 => self.spare_buffer(),
             _ => Vec::new(),
@@ -141,15 +144,33 @@ impl Core {
         let before = session.partial.capacity();
         if before == 0 {
             session.partial = spare;
+        } else if session.partial.len() >= GROW_SLOWLY_BYTES && before - session.partial.len() < bytes.len() {
+            // Doubling would count a large value twice against the limit.
+            session.partial.reserve_exact(bytes.len() + before / 4);
         }
         session.partial.extend_from_slice(bytes);
         self.partial_bytes = self.partial_bytes - before as u64 + session.partial.capacity() as u64;
-        if self.partial_bytes <= limit {
-            return true;
+        let limit = self.config.limits.input_bytes_max / u64::from(self.core_count());
+        while self.partial_bytes > limit {
+            self.close_largest_partial(wire);
+        }
+        self.sessions.get(conn).is_some_and(|session| !session.closing)
+    }
+
+    #[cold]
+    fn close_largest_partial<W: CoreWire>(&mut self, wire: &mut W) {
+        let largest = self.sessions.iter().max_by_key(|(_, session)| session.partial.capacity());
+        let Some(conn) = largest.map(|(conn, _)| conn) else {
+            unreachable!("bytes are counted only while a session holds them");
+        };
+        if let Some(session) = self.sessions.get_mut(conn) {
+            let partial = std::mem::take(&mut session.partial);
+            self.partial_bytes -= partial.capacity() as u64;
         }
         self.stats.input_limit_closes += 1;
-        self.close_with_error(conn, "ERR the node's buffers for incomplete requests are full (limit input_bytes_max)", wire);
-        false
+        let text = "ERR the node's buffers for incomplete requests are full and yours is the largest \
+                    (limit input_bytes_max)";
+        self.close_with_error(conn, text, wire);
     }
 
     /// Works on what a session has kept.

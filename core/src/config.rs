@@ -24,6 +24,8 @@ pub struct CoreConfig {
     pub clock_ns: fn() -> u64,
     /// Seed of this core's generator (RANDOMKEY, sampling).
     pub prng_seed: u64,
+    /// Changes the driver's idle timeout; `None` without a driver.
+    pub set_idle_timeout_ms: Option<Box<dyn Fn(u64)>>,
     /// Reads the driver's counters of this core; `None` without a driver.
     pub driver_counters: Option<Box<dyn Fn() -> DriverCounters>>,
 }

@@ -55,8 +55,10 @@ pub struct Core {
     pub(crate) batch: Batch,
     pub(crate) gathers: Gathers,
     /// Requests of this turn, by the core that will answer them.
+    #[expect(clippy::vec_box, reason = "the boxes themselves travel as mail")]
     pub(crate) outgoing: Vec<Box<Handover>>,
     /// Hand-overs that are empty and wait for their next use.
+    #[expect(clippy::vec_box, reason = "the boxes themselves travel as mail")]
     pub(crate) spare_handovers: Vec<Box<Handover>>,
     /// Mail to send at the end of the turn; what a full mailbox refused stays at the front.
     pub(crate) post: Vec<(CoreId, Mail)>,

@@ -18,6 +18,9 @@ use crate::session::{Hold, Protocol, ReplyMode};
 /// Longest part of an unknown command's name and arguments that its error repeats, as in Redis.
 const UNKNOWN_ECHO_BYTES: usize = 128;
 
+/// Commands that are timed per batch and may take the short way.
+const BRIEF: Flags = Flags::FAST.and(Flags::SHORT);
+
 impl Core {
     /// Runs a command of the table.
     #[inline]
@@ -31,7 +34,7 @@ impl Core {
         let spec = self.table.spec(id);
         let Some(session) = self.sessions.get_mut(op.conn) else { return Timing::None };
         let plain = !session.special && self.pause.is_none() && self.server.monitors() == 0;
-        if !plain || !spec.flags.contains(Flags::FAST) || !spec.accepts(args.len()) {
+        if !plain || !spec.flags.intersects(BRIEF) || !spec.accepts(args.len()) {
             return self.run_checked(op, id, args, wire);
         }
         session.commands += 1;
@@ -145,7 +148,7 @@ impl Core {
         }
         if let Some((mode, _)) = self.pause
             && pauses(mode, spec)
-            && !(session.transaction.is_some() && !spec.flags.contains(Flags::IN_MULTI))
+            && (session.transaction.is_none() || spec.flags.contains(Flags::IN_MULTI))
         {
             // Run again from its first byte once the pause ends.
             session.hold(Hold::Pause);
@@ -179,7 +182,7 @@ impl Core {
         let started_ns = (self.config.clock_ns)();
         self.run_any(op, id, spec, args, wire);
         let duration_ns = (self.config.clock_ns)().saturating_sub(started_ns);
-        if !spec.flags.contains(Flags::FAST) || id.index() != op_command_index(op) {
+        if !spec.flags.intersects(BRIEF) || id.index() != op_command_index(op) {
             self.stats.count_call(id, duration_ns);
             if !spec.flags.contains(Flags::SKIP_SLOWLOG) {
                 self.slow_command(session_ref, args, duration_ns / 1000);
@@ -207,7 +210,7 @@ impl Core {
             }
             Run::Internal => unreachable!("internal commands are refused before they run"),
         }
-        if spec.flags.contains(Flags::FAST) { Timing::Batch } else { Timing::None }
+        if spec.flags.intersects(BRIEF) { Timing::Batch } else { Timing::None }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one call site; all of it is the command")]

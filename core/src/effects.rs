@@ -77,7 +77,10 @@ impl Core {
             }
             Effect::CloseAfterReply(conn) => {
                 self.mark_closing(conn);
-                wire.close_after_flush(conn);
+                match self.sessions.get_mut(conn) {
+                    Some(session) if !session.replies.is_empty() => session.close_when_answered = true,
+                    _ => wire.close_after_flush(conn),
+                }
             }
             Effect::Push { conn, bytes } => {
                 if let Some(out) = wire.out(conn) {

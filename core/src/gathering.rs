@@ -64,6 +64,18 @@ impl Core {
         }
     }
 
+    /// Runs a gathered command whose parts are all on this core, and gives its reply.
+    pub(crate) fn gather_here(&mut self, session: SessionRef, gather: Gather) -> Vec<u8> {
+        let mut gather = gather;
+        loop {
+            let parts = gather.requests.iter().map(|r| self.run_part_request(r, session.resp)).collect();
+            match (gather.then)(self, session, parts) {
+                Next::Reply(reply) => return reply,
+                Next::Gather(next) => gather = next,
+            }
+        }
+    }
+
     fn send_part(&mut self, request: &PartRequest, resp: resp::Version, return_to: ReturnTo) {
         let ask = self.ask_of(request);
         let args = request.args.iter().map(Vec::as_slice);
@@ -225,10 +237,15 @@ impl Core {
                 }
             }
         });
+        let over_pause = out.byte_len() as u64 > self.config.limits.output_pause_bytes;
         debug_assert!(known, "an answer without a question");
+        if session.close_when_answered && session.replies.is_empty() {
+            wire.close_after_flush(conn);
+            return;
+        }
         let window_max = self.config.limits.forwarded_max;
         session.on_forwarded_reply(bytes.len(), window_max);
-        if out.byte_len() as u64 > self.config.limits.output_pause_bytes && session.hold == Hold::None {
+        if over_pause && session.hold == Hold::None {
             session.hold(Hold::Output);
         }
         if session.hold == Hold::Forwarded && session.forwarded() <= session.forward_window / 2 {

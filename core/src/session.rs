@@ -108,6 +108,8 @@ pub struct Session {
     /// The client chose its core; the connection is not moved to even out the spread.
     pub(crate) placed: bool,
     pub(crate) closing: bool,
+    /// To be closed once every reply that is awaited has been sent.
+    pub(crate) close_when_answered: bool,
     pub(crate) hold: Hold,
     /// Which source's rest has been moved to `partial` since the hold began, plus one.
     pub(crate) spilled_source: u32,
@@ -149,6 +151,7 @@ impl Session {
             special: false,
             placed: false,
             closing: false,
+            close_when_answered: false,
             hold: Hold::None,
             spilled_source: 0,
             tail_in_batch: false,

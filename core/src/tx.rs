@@ -39,12 +39,6 @@ impl Transaction {
         self.commands.len()
     }
 
-    /// Whether nothing is queued.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.commands.is_empty()
-    }
-
     fn add_shard(&mut self, shard: ShardId) {
         self.crosses |= *self.shard.get_or_insert(shard) != shard;
     }
@@ -110,11 +104,12 @@ impl Core {
             _ => spec.keys.positions(args.len()).map(|at| self.ks.key(args.at(at)).shard()).collect(),
         };
         let commands_max = self.config.limits.multi_commands_max as usize;
+        let core_count = self.core_count();
         let Some(session) = self.session_mut(conn) else { return Check::Refuse(String::new()) };
         let Some(transaction) = &mut session.transaction else { return Check::Run(id) };
         let refusal = if spec.flags.contains(Flags::NO_MULTI) {
             Some("ERR Command not allowed inside a transaction".to_owned())
-        } else if matches!(spec.run, Run::Session(_)) && spec.part.is_some() {
+        } else if core_count > 1 && matches!(spec.run, Run::Session(_)) && spec.part.is_some() {
             Some(format!("ERR '{}' asks all cores and is not allowed inside a transaction", spec.name))
         } else if transaction.len() >= commands_max {
             Some(format!("ERR a transaction is limited to {commands_max} commands (multi_commands_max)"))
@@ -320,8 +315,10 @@ fn run_queued(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut Ve
         Run::Session(run) => {
             // No such connection on this core: what these commands say does not depend on one.
             let nobody = ConnId { index: u32::MAX, generation: 0 };
-            if !matches!(run(core, SessionRef { conn: nobody, resp }, args, out), Outcome::Replied) {
-                unreachable!("commands that ask other cores are refused when queueing");
+            let session = SessionRef { conn: nobody, resp };
+            if let Outcome::Gather(gather) = run(core, session, args, out) {
+                // Several cores refuse such a command when it is queued; one core has all the parts.
+                out.extend(core.gather_here(session, gather));
             }
         }
         _ => {

@@ -22,6 +22,9 @@ pub struct Limits {
     pub output_pause_bytes: u64,
     /// Unsent reply bytes at which a connection is closed.
     pub output_close_bytes: u64,
+    /// Unsent reply bytes of all connections of the node; beyond it the connection with most is
+    /// closed. Values that are sent from the engine's memory do not count.
+    pub output_bytes_max: u64,
     /// A connection that sends nothing for this long is closed; 0: never.
     pub idle_timeout_ms: u64,
     /// Requests of one connection that wait for other cores.
@@ -44,6 +47,7 @@ impl Limits {
         input_bytes_max: 1 << 30,
         output_pause_bytes: 1 << 20,
         output_close_bytes: 256 << 20,
+        output_bytes_max: 1 << 30,
         idle_timeout_ms: 0,
         forwarded_max: 4096,
         subscriptions_max: 65_536,
@@ -61,6 +65,7 @@ impl Limits {
         input_bytes_max: 256 << 10,
         output_pause_bytes: 4 << 10,
         output_close_bytes: 512 << 10,
+        output_bytes_max: 1 << 20,
         idle_timeout_ms: 0,
         forwarded_max: 8,
         subscriptions_max: 4,

@@ -55,6 +55,8 @@ flags! {
     MOVABLE_KEYS = 15, "movablekeys";
     /// Has subcommands, each a command `container|sub` of its own.
     CONTAINER = 16, "";
+    /// Short enough to be timed per batch, though Redis does not call it fast.
+    SHORT = 17, "";
 }
 
 impl Flags {
@@ -65,6 +67,13 @@ impl Flags {
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// Whether any flag of `other` is set.
+    #[inline]
+    #[must_use]
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// Whether all flags of `other` are set.

@@ -51,8 +51,8 @@ impl KeySpec {
         let first = i64::from(self.first);
         let last = if self.last < 0 { count + i64::from(self.last) } else { i64::from(self.last) };
         let step = usize::try_from(self.step).unwrap_or(1).max(1);
-        let range = if first == 0 { 1..=0 } else { first..=last.min(count - 1) };
-        range.step_by(step).map(|position| position as usize)
+        let end = if first == 0 { first } else { last.min(count - 1) + 1 };
+        (first..end).step_by(step).map(|position| position as usize)
     }
 }
 
