@@ -2,11 +2,10 @@
 
 use pinnace_engine::value::integer;
 use pinnace_protocol::{Args, resp};
-use pinnace_types::CoreId;
 
 use crate::command::{CommandId, CommandSpec, Flags, KeySpec, PartRun, Run, SessionRun};
 use crate::core::Core;
-use crate::gather::{Continuation, Gather, Next, Outcome, PartRequest};
+use crate::gather::{Continuation, Gather, Next, Outcome};
 
 pub(super) const SYNTAX_ERROR: &str = "ERR syntax error";
 pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of range";
@@ -55,12 +54,6 @@ pub(super) fn shown(arg: &[u8]) -> String {
 pub(super) fn ask_all(core: &mut Core, name: &str, args: &[&[u8]], then: Continuation) -> Gather {
     let command = id_of(core, name);
     Gather::from_all(core, command, args, then)
-}
-
-/// Asks one core for its part of `name`.
-pub(super) fn request(core: &mut Core, to: CoreId, name: &str, args: &[&[u8]]) -> PartRequest {
-    let command = id_of(core, name);
-    PartRequest { to, command, args: args.iter().map(|arg| arg.to_vec()).collect() }
 }
 
 fn id_of(core: &mut Core, name: &str) -> CommandId {

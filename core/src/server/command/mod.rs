@@ -73,7 +73,7 @@ fn commands(table: &CommandTable) -> impl Iterator<Item = (CommandId, &'static C
 }
 
 /// The subcommands of a container.
-fn subcommands<'a>(table: &'a CommandTable, container: &'static CommandSpec) -> Vec<&'static CommandSpec> {
+fn subcommands(table: &CommandTable, container: &'static CommandSpec) -> Vec<&'static CommandSpec> {
     let is_of =
         |spec: &&CommandSpec| spec.name.split_once('|').is_some_and(|(name, _)| name == container.name);
     table.iter().map(|(_, spec)| spec).filter(is_of).collect()

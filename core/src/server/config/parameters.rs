@@ -129,8 +129,8 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     }),
     fixed("notify-keyspace-events", empty),
     fixed("port", |core| core.config.node.port.to_string()),
-    fixed("proto-max-bulk-len", |core| core.config.limits.value_bytes_max.to_string()),
     fixed("protected-mode", no),
+    fixed("proto-max-bulk-len", |core| core.config.limits.value_bytes_max.to_string()),
     fixed("replicaof", empty),
     fixed("requirepass", empty),
     fixed("save", empty),
@@ -149,7 +149,17 @@ pub(super) static PARAMETERS: &[Parameter] = &[
             super::super::slowlog::trim(core);
         },
     ),
-    fixed("timeout", |core| (core.config.limits.idle_timeout_ms / 1000).to_string()),
+    settable(
+        "timeout",
+        |core| (core.config.limits.idle_timeout_ms / 1000).to_string(),
+        |value| integer(value, 0, i64::from(i32::MAX)).map(drop),
+        |core, value| {
+            core.config.limits.idle_timeout_ms = number::<u64>(value) * 1000;
+            if let Some(set) = &core.config.set_idle_timeout_ms {
+                set(core.config.limits.idle_timeout_ms);
+            }
+        },
+    ),
     fixed("tls-port", zero),
     immutable("unixsocket", empty),
 ];
