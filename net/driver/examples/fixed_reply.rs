@@ -1,7 +1,7 @@
 //! Answers every request with the same 32-byte bulk string, to measure the driver alone.
 //!
 //! A request is whatever contains one `*`: clients must send RESP arrays without `*` in their
-//! arguments. `fixed_reply [PORT [SPIN_US]]`; counters are printed every 5 s while there is traffic.
+//! arguments. `fixed_reply [PORT [SPIN_US [NAP_US]]]`; counters are printed every 5 s while there is traffic.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -84,6 +84,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let port: u16 = args.next().map_or(Ok(7700), |port| port.parse())?;
     let spin_us: u32 = args.next().map_or(Ok(50), |us| us.parse())?;
+    let nap_us: u32 = args.next().map_or(Ok(1000), |us| us.parse())?;
     check_uring()?;
     check_memlock()?;
     raise_file_limit(DriverTuning::DEFAULT.slots)?;
@@ -96,7 +97,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         listeners,
         budget: Arc::new(ConnectionBudget::new(10_000)),
         limits: Limits::DEFAULT,
-        tuning: DriverTuning { spin_us, ..DriverTuning::DEFAULT },
+        tuning: DriverTuning { nap_us, spin_us, ..DriverTuning::DEFAULT },
     };
     let builder = LocalExecutorBuilder::new(Placement::Unbound);
     let handle = builder.spawn(|| async move {

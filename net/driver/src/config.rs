@@ -21,8 +21,11 @@ pub struct DriverTuning {
     /// Connections that this core can hold: the size of the ring's file table. Bounded by the limit on
     /// open files; see [`crate::raise_file_limit`].
     pub slots: u32,
-    /// Longest busy-poll after the last event before the core parks; 0: parks at once.
+    /// Longest busy-poll after the last event before the core sleeps; 0: sleeps at once.
     pub spin_us: u32,
+    /// Longest sleep inside the socket ring, which is much cheaper than parking but keeps the thread
+    /// from other tasks of the executor; 0: parks at once.
+    pub nap_us: u32,
     /// Longest time between two yields to other tasks of the executor while busy.
     pub yield_us: u32,
     /// How long a stop waits for replies to be sent.
@@ -40,6 +43,7 @@ impl DriverTuning {
         buffer_bytes: 16 << 10,
         slots: 10_240,
         spin_us: 50,
+        nap_us: 1000,
         yield_us: 1000,
         drain_ms: 1000,
         linger_ms: 1000,
@@ -52,6 +56,7 @@ impl DriverTuning {
         buffer_bytes: 1024,
         slots: 64,
         spin_us: 20,
+        nap_us: 100,
         yield_us: 1000,
         drain_ms: 500,
         linger_ms: 200,
@@ -87,8 +92,11 @@ pub struct DriverSettings {
     pub output_close_bytes: Cell<u64>,
     /// A connection that sends nothing for this long is closed; 0: never.
     pub idle_timeout_ms: Cell<u64>,
-    /// Longest busy-poll before the core parks.
+    /// Longest busy-poll before the core sleeps.
     pub spin_us: Cell<u32>,
+    /// Longest sleep inside the socket ring; to be lowered while other tasks of the executor wait for
+    /// something that should not wait for them.
+    pub nap_us: Cell<u32>,
 }
 
 impl DriverSettings {
@@ -98,6 +106,7 @@ impl DriverSettings {
             output_close_bytes: Cell::new(limits.output_close_bytes),
             idle_timeout_ms: Cell::new(limits.idle_timeout_ms),
             spin_us: Cell::new(tuning.spin_us),
+            nap_us: Cell::new(tuning.nap_us),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The loop of one core: collect, serve, flush, enter; spin for a while when idle, then park.
+//! The loop of one core: collect, serve, flush, enter; when idle spin, then nap, then park.
 
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
@@ -11,6 +11,7 @@ use crate::buffers::BufferPool;
 use crate::clock::Clock;
 use crate::config::{DriverConfig, DriverSettings};
 use crate::error::DriverError;
+use crate::eventfd::EventFd;
 use crate::park;
 use crate::sockets::Sockets;
 use crate::spin::{Idle, Spin};
@@ -28,10 +29,14 @@ pub struct Driver<P: Slices, M: Send> {
     // First, so that the ring is closed before its buffers are unmapped.
     sockets: Sockets<P, M>,
     pool: BufferPool,
+    /// Signalled by completions while the core is parked.
+    completions: EventFd,
     clock: Clock,
     spin: Spin,
     /// When the loop last let other tasks run.
     yielded_at_ns: u64,
+    /// Whether the core napped since there was last work.
+    has_napped: bool,
     /// When the turn before this one began, if it was busy.
     busy_since_ns: Option<u64>,
 }
@@ -91,13 +96,16 @@ impl<P: Slices, M: Send> Driver<P, M> {
         let tuning = config.tuning.clone();
         let mut uring = Uring::new(tuning.ring_entries, tuning.slots)?;
         let pool = BufferPool::new(&mut uring, tuning.buffer_count, tuning.buffer_bytes)?;
+        let completions = EventFd::new().map_err(DriverError::system("eventfd"))?;
         let sockets = Sockets::new(uring, config);
         Ok(Self {
             sockets,
             pool,
+            completions,
             clock: Clock::new(),
             spin: Spin::default(),
             yielded_at_ns: 0,
+            has_napped: false,
             busy_since_ns: None,
         })
     }
@@ -123,8 +131,8 @@ impl<P: Slices, M: Send> Driver<P, M> {
     where
         S: Service<Pinned = P, Mail = M>,
     {
-        let eventfd = self.sockets.mesh.gate().eventfd.as_raw_fd();
-        self.sockets.uring.register_eventfd(eventfd)?;
+        self.sockets.uring.register_eventfd(self.completions.as_raw_fd())?;
+        self.sockets.arm_wake();
         self.sockets.start_accepting();
         let mut store = Vec::new();
         // The service has its first turn at once: it may have timers.
@@ -208,7 +216,7 @@ impl<P: Slices, M: Send> Driver<P, M> {
         }
     }
 
-    /// Between turns: lets other tasks run when it is time, spins when idle, parks when idle for long.
+    /// Between turns: lets other tasks run when it is time; when idle, spins, then naps, then parks.
     #[inline]
     async fn rest(&mut self, now_ns: u64, is_busy: bool, next_ns: Option<u64>) -> Result<(), DriverError> {
         let spin_ns = u64::from(self.sockets.settings.spin_us.get()) * 1000;
@@ -216,40 +224,77 @@ impl<P: Slices, M: Send> Driver<P, M> {
             if self.spin.on_work(spin_ns) {
                 add(&self.sockets.stats.spins_hit, 1);
             }
-            let yield_ns = u64::from(self.sockets.tuning.yield_us) * 1000;
-            if now_ns.saturating_sub(self.yielded_at_ns) >= yield_ns {
-                self.yielded_at_ns = now_ns;
-                glommio::executor().yield_task_queue_now().await;
-            }
-            return Ok(());
+            self.has_napped = false;
+            return self.give_way(now_ns).await;
         }
         match self.spin.on_idle(now_ns, spin_ns) {
             Idle::Begin => add(&self.sockets.stats.spins, 1),
             Idle::Look => std::hint::spin_loop(),
-            Idle::Park => self.park(now_ns, next_ns).await?,
+            Idle::Sleep => self.sleep(now_ns, next_ns).await?,
         }
         Ok(())
     }
 
-    /// Sleeps until a completion, mail, a waker or the next timer, unless there is work already.
-    async fn park(&mut self, now_ns: u64, next_ns: Option<u64>) -> Result<(), DriverError> {
-        let timeout = next_ns.map(|at_ns| Duration::from_nanos(at_ns.saturating_sub(now_ns)));
-        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+    /// Lets other tasks of the executor run if they did not for a while: a yield costs about as much
+    /// as a request.
+    #[inline]
+    async fn give_way(&mut self, now_ns: u64) -> Result<(), DriverError> {
+        let yield_ns = u64::from(self.sockets.tuning.yield_us) * 1000;
+        if now_ns.saturating_sub(self.yielded_at_ns) >= yield_ns {
+            self.yielded_at_ns = now_ns;
+            glommio::executor().yield_task_queue_now().await;
+        }
+        Ok(())
+    }
+
+    /// Sleeps until a completion, mail, a waker or the next timer, unless there is work already: first
+    /// in the ring, and if that brought nothing, parked.
+    async fn sleep(&mut self, now_ns: u64, next_ns: Option<u64>) -> Result<(), DriverError> {
+        let timeout_ns = next_ns.map(|at_ns| at_ns.saturating_sub(now_ns));
+        if timeout_ns == Some(0) {
             return Ok(());
         }
-        // Both are announced before the last look; whoever makes work looks after it has made it.
+        let nap_ns = u64::from(self.sockets.settings.nap_us.get()) * 1000;
+        if nap_ns > 0 && !self.has_napped {
+            self.has_napped = true;
+            self.give_way(now_ns).await?;
+            self.nap(timeout_ns.map_or(nap_ns, |timeout_ns| timeout_ns.min(nap_ns)))
+        } else {
+            self.park(timeout_ns).await
+        }?;
+        let spin_ns = u64::from(self.sockets.settings.spin_us.get()) * 1000;
+        self.spin.on_slept(now_ns, self.clock.monotonic_ns(), spin_ns);
+        Ok(())
+    }
+
+    /// Sleeps in the ring: cheap, but other tasks of the executor have to wait.
+    fn nap(&mut self, timeout_ns: u64) -> Result<(), DriverError> {
+        // Announced before the last look into the mailboxes; whoever sends looks after having sent.
+        self.sockets.mesh.gate().announce_park();
+        let slept = if self.sockets.mesh.is_quiet() {
+            add(&self.sockets.stats.naps, 1);
+            self.sockets.uring.enter_and_wait(timeout_ns)
+        } else {
+            Ok(())
+        };
+        self.sockets.mesh.gate().unpark();
+        slept
+    }
+
+    /// Sleeps in the executor: other tasks run, and if there are none, the thread sleeps.
+    async fn park(&mut self, timeout_ns: Option<u64>) -> Result<(), DriverError> {
+        // Both are announced before the last look; whoever makes work looks after having made it.
         self.sockets.uring.arm_eventfd();
         self.sockets.mesh.gate().announce_park();
         if self.sockets.uring.is_quiet() && self.sockets.mesh.is_quiet() {
             add(&self.sockets.stats.parks, 1);
-            park::wait_readable(&self.sockets.mesh.gate().eventfd, timeout).await?;
-            let spin_ns = u64::from(self.sockets.settings.spin_us.get()) * 1000;
+            let timeout = timeout_ns.map(Duration::from_nanos);
+            park::wait_readable(&self.completions, timeout).await?;
             self.yielded_at_ns = self.clock.monotonic_ns();
-            self.spin.on_parked(now_ns, self.yielded_at_ns, spin_ns);
         }
         self.sockets.mesh.gate().unpark();
         self.sockets.uring.disarm_eventfd();
-        self.sockets.mesh.gate().eventfd.clear();
+        self.completions.clear();
         Ok(())
     }
 

@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use io_uring::{cqueue, opcode, squeue};
+use io_uring::{cqueue, opcode, squeue, types};
 use pinnace_protocol::wire::{DetachedSocket, Event, Wire};
 use pinnace_protocol::{OutBuf, Slices};
 use pinnace_types::{ConnId, CoreId};
@@ -169,6 +169,7 @@ impl<P: Slices, M: Send> Sockets<P, M> {
                 Op::Receive => self.on_receive(conn, &completion, pool, events),
                 Op::Send => self.on_send(conn, completion.result()),
                 Op::Accept => self.on_accept(conn.slab_index(), &completion),
+                Op::Wake => self.on_wake(&completion),
                 Op::Cancel => {}
             }
             if !self.notices.is_empty() {
@@ -210,6 +211,21 @@ impl<P: Slices, M: Send> Sockets<P, M> {
     /// Whether something waits to be told or done without any completion.
     pub(crate) fn has_notices(&self) -> bool {
         !self.notices.is_empty()
+    }
+
+    /// Lets the eventfd of the gate end a wait of the ring. It is never read: every write ends a wait.
+    pub(crate) fn arm_wake(&mut self) {
+        let fd = types::Fd(self.mesh.gate().eventfd.as_raw_fd());
+        let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
+        let nobody = ConnId { index: 0, generation: 0 };
+        self.submit_plain(&entry.user_data(token::encode(Op::Wake, nobody)));
+    }
+
+    fn on_wake(&mut self, completion: &cqueue::Entry) {
+        // Waking is all it is for. A poll that has ended was cancelled, or the completion queue was full.
+        if !cqueue::more(completion.flags()) && completion.result() >= 0 {
+            self.arm_wake();
+        }
     }
 
     /// Hands waiting mail to `deliver`, up to `max` messages of each core; returns how many.

@@ -22,7 +22,7 @@ pub(crate) enum Idle {
     /// Looks on.
     Look,
     /// Sleeps.
-    Park,
+    Sleep,
 }
 
 impl Spin {
@@ -41,18 +41,18 @@ impl Spin {
     pub(crate) fn on_idle(&mut self, now_ns: u64, max_ns: u64) -> Idle {
         self.window_ns = self.window_ns.clamp(max_ns / WINDOW_PARTS, max_ns);
         match self.idle_since_ns {
-            _ if max_ns == 0 => Idle::Park,
+            _ if max_ns == 0 => Idle::Sleep,
             None => {
                 self.idle_since_ns = Some(now_ns);
                 Idle::Begin
             }
             Some(since_ns) if now_ns.saturating_sub(since_ns) < self.window_ns => Idle::Look,
-            Some(_) => Idle::Park,
+            Some(_) => Idle::Sleep,
         }
     }
 
     /// The core slept from `from_ns` to `to_ns`.
-    pub(crate) fn on_parked(&mut self, from_ns: u64, to_ns: u64, max_ns: u64) {
+    pub(crate) fn on_slept(&mut self, from_ns: u64, to_ns: u64, max_ns: u64) {
         self.idle_since_ns = None;
         if to_ns.saturating_sub(from_ns) < max_ns {
             self.widen(max_ns);
@@ -74,7 +74,7 @@ mod tests {
 
     /// Nanoseconds spun before parking.
     fn spun(spin: &mut Spin, from_ns: u64) -> u64 {
-        (from_ns..).step_by(100).find(|&now| spin.on_idle(now, MAX_NS) == Idle::Park).unwrap() - from_ns
+        (from_ns..).step_by(100).find(|&now| spin.on_idle(now, MAX_NS) == Idle::Sleep).unwrap() - from_ns
     }
 
     #[test]
@@ -86,7 +86,7 @@ mod tests {
         }
         assert_eq!(spun(&mut spin, 1000), MAX_NS);
         for _ in 0..10 {
-            spin.on_parked(0, 1_000_000, MAX_NS);
+            spin.on_slept(0, 1_000_000, MAX_NS);
         }
         assert!(spun(&mut spin, 1000) <= MAX_NS / 16);
     }
@@ -95,13 +95,13 @@ mod tests {
     fn work_right_after_parking_widens_it_too() {
         let mut spin = Spin::default();
         for _ in 0..10 {
-            spin.on_parked(0, 20_000, MAX_NS);
+            spin.on_slept(0, 20_000, MAX_NS);
         }
         assert_eq!(spun(&mut spin, 0), MAX_NS);
     }
 
     #[test]
     fn a_limit_of_zero_parks_at_once() {
-        assert_eq!(Spin::default().on_idle(5, 0), Idle::Park);
+        assert_eq!(Spin::default().on_idle(5, 0), Idle::Sleep);
     }
 }

@@ -84,7 +84,9 @@ counters! {
     spins,
     /// Spins that ended with work.
     spins_hit,
-    /// Times the core went to sleep.
+    /// Times the core slept in its ring.
+    naps,
+    /// Times the core went to sleep for long, leaving the thread to other tasks.
     parks,
     /// Wake-ups written to other cores.
     wakeups_sent,

@@ -17,11 +17,13 @@ pub(crate) enum Op {
     Receive,
     /// Send or sendmsg.
     Send,
+    /// Poll of the eventfd that other cores wake this one with.
+    Wake,
     /// Cancellation of one of the above; its own result means nothing.
     Cancel,
 }
 
-const OPS: [Op; 4] = [Op::Accept, Op::Receive, Op::Send, Op::Cancel];
+const OPS: [Op; 5] = [Op::Accept, Op::Receive, Op::Send, Op::Wake, Op::Cancel];
 
 /// The token of an operation of a connection.
 #[inline]

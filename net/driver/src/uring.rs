@@ -20,6 +20,8 @@ const REGISTER_RING_FDS: libc::c_long = 20;
 const ENTER_GETEVENTS: libc::c_long = 1;
 /// `IORING_ENTER_REGISTERED_RING`: the descriptor argument is an index of registered rings.
 const ENTER_REGISTERED_RING: libc::c_long = 1 << 4;
+/// `IORING_ENTER_EXT_ARG`: the last argument is a [`WaitArgument`].
+const ENTER_EXT_ARG: libc::c_long = 1 << 3;
 
 /// One io_uring of the thread that made it.
 pub(crate) struct Uring {
@@ -35,6 +37,15 @@ struct RingFdUpdate {
     offset: u32,
     reserved: u32,
     data: u64,
+}
+
+/// `struct io_uring_getevents_arg`.
+#[repr(C)]
+struct WaitArgument {
+    sigmask: u64,
+    sigmask_bytes: u32,
+    min_wait_us: u32,
+    timeout: u64,
 }
 
 impl Uring {
@@ -100,15 +111,34 @@ impl Uring {
         let result = unsafe {
             libc::syscall(libc::SYS_io_uring_enter, self.enter_fd, to_submit, 0, self.enter_flags, no_arg, 0)
         };
-        if result >= 0 {
-            return Ok(());
-        }
-        let source = io::Error::last_os_error();
-        match source.raw_os_error() {
-            // Interrupted, or completions have to be taken first: the next enter goes on.
-            Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => Ok(()),
-            _ => Err(DriverError::System { call: "io_uring_enter", source }),
-        }
+        enter_result(result)
+    }
+
+    /// Submits everything, runs deferred work and sleeps until there is a completion, for at most
+    /// `timeout_ns`.
+    pub(crate) fn enter_and_wait(&mut self, timeout_ns: u64) -> Result<(), DriverError> {
+        let to_submit = self.ring.submission().len() as libc::c_long;
+        let timeout =
+            types::Timespec::new().sec(timeout_ns / 1_000_000_000).nsec((timeout_ns % 1_000_000_000) as u32);
+        let timeout_ptr: *const types::Timespec = &raw const timeout;
+        let argument =
+            WaitArgument { sigmask: 0, sigmask_bytes: 0, min_wait_us: 0, timeout: timeout_ptr as u64 };
+        let argument_ptr: *const WaitArgument = &raw const argument;
+        let flags = self.enter_flags | ENTER_EXT_ARG;
+        // SAFETY: the argument and the time it points to are alive during the call; what queued entries
+        // point to is kept valid by `push`'s callers.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_io_uring_enter,
+                self.enter_fd,
+                to_submit,
+                1,
+                flags,
+                argument_ptr,
+                size_of::<WaitArgument>(),
+            )
+        };
+        enter_result(result)
     }
 
     /// Moves up to `max` completions into `into`.
@@ -117,12 +147,18 @@ impl Uring {
         into.extend(self.ring.completion().take(max));
     }
 
+    /// Whether completions wait to be taken.
+    #[inline]
+    pub(crate) fn has_completions(&mut self) -> bool {
+        !self.ring.completion().is_empty()
+    }
+
     /// Whether there is nothing to do: nothing queued, nothing completed, nothing deferred. For the
     /// last look before parking, so the fence stands between [`Uring::arm_eventfd`] and the reads: the
     /// kernel sets the flag first and then looks whether the eventfd is armed.
     pub(crate) fn is_quiet(&mut self) -> bool {
         fence(Ordering::SeqCst);
-        !self.wants_enter() && self.ring.completion().is_empty()
+        !self.wants_enter() && !self.has_completions()
     }
 
     /// Registers the eventfd that completions signal while armed; starts disarmed.
@@ -167,6 +203,18 @@ impl Uring {
             Ok(()) => true,
             Err(error) => error.raw_os_error() == Some(libc::ENOENT),
         }
+    }
+}
+
+fn enter_result(result: libc::c_long) -> Result<(), DriverError> {
+    if result >= 0 {
+        return Ok(());
+    }
+    let source = io::Error::last_os_error();
+    match source.raw_os_error() {
+        // Interrupted, out of time, or completions have to be taken first: the next enter goes on.
+        Some(libc::EINTR | libc::ETIME | libc::EBUSY | libc::EAGAIN) => Ok(()),
+        _ => Err(DriverError::System { call: "io_uring_enter", source }),
     }
 }
 
