@@ -14,6 +14,7 @@
 mod accept;
 mod budget;
 mod buffers;
+pub mod client;
 mod clock;
 mod close;
 mod config;
