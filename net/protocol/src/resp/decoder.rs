@@ -472,3 +472,51 @@ fn parse_i64(text: &[u8]) -> Option<i64> {
     }
     if negative { Some(number) } else { number.checked_neg() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Decoded, RespDecoder, RespLimits};
+
+    #[test]
+    fn a_long_command_is_resumed_behind_its_last_whole_argument() {
+        let limits = RespLimits::new(&pinnace_types::Limits::DEFAULT);
+        let (mut decoder, mut ranges) = (RespDecoder::new(), Vec::new());
+        let mut stream = [b"*201\r\n".to_vec(), b"$1\r\nk\r\n".repeat(200)].concat();
+        let decoded = decoder.decode(&stream[..6 + 7 * 150 + 3], &limits, &mut ranges);
+        assert_eq!(decoded, Ok(Decoded::Incomplete { missing_hint: 1 }));
+        assert_eq!((decoder.resume_at, decoder.args_left), (6 + 7 * 150, 51));
+
+        stream.extend_from_slice(b"$100\r\n");
+        let decoded = decoder.decode(&stream, &limits, &mut ranges);
+        assert_eq!(decoded, Ok(Decoded::Incomplete { missing_hint: 102 }));
+        assert_eq!((decoder.resume_at, decoder.args_left), (6 + 7 * 200, 1));
+        assert!(ranges.is_empty());
+
+        stream.extend_from_slice(&[b'v'; 102]);
+        let decoded = decoder.decode(&stream, &limits, &mut ranges);
+        assert_eq!(decoded, Ok(Decoded::Command { consumed: stream.len() }));
+        assert_eq!(ranges.len(), 201);
+        assert!(decoder.slow.is_none(), "memory is given back");
+    }
+
+    #[test]
+    fn a_short_command_that_is_cut_costs_no_memory() {
+        let limits = RespLimits::new(&pinnace_types::Limits::DEFAULT);
+        let (mut decoder, mut ranges) = (RespDecoder::new(), Vec::new());
+        let decoded = decoder.decode(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$9\r\n", &limits, &mut ranges);
+        assert_eq!(decoded, Ok(Decoded::Incomplete { missing_hint: 11 }));
+        assert!(decoder.slow.is_none() && ranges.is_empty() && !decoder.is_idle());
+    }
+
+    #[test]
+    fn unescaped_bytes_are_given_back_with_the_next_call() {
+        let limits = RespLimits::new(&pinnace_types::Limits::DEFAULT);
+        let (mut decoder, mut ranges) = (RespDecoder::new(), Vec::new());
+        let decoded = decoder.decode(b"ECHO \"a\\x41\"\n", &limits, &mut ranges);
+        assert_eq!(decoded, Ok(Decoded::Unescaped { consumed: 13 }));
+        assert_eq!(decoder.unescaped(), b"ECHOaA");
+        let decoded = decoder.decode(b"*1\r\n$4\r\nPING\r\n", &limits, &mut ranges);
+        assert_eq!(decoded, Ok(Decoded::Command { consumed: 14 }));
+        assert_eq!(decoder.unescaped(), b"");
+    }
+}
