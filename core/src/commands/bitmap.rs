@@ -150,8 +150,12 @@ impl BitRange {
 }
 
 fn bitcount(exec: &mut Exec<'_>, args: Args<'_>) -> Result<(), Refusal> {
-    if args.len() == 3 {
+    if args.len() == 3 || args.len() > 5 {
         return Err(SYNTAX.into()); // A start needs an end.
+    }
+    if let Some(end) = args.get(3) {
+        // Here wrong numbers are told before a wrong unit, in BITPOS after it.
+        integer(args.at(2)).and(integer(end))?;
     }
     let range = BitRange::parse(args, 2)?;
     let ones = match exec.ks.get(&exec.first_key) {

@@ -6,14 +6,14 @@ use pinnace_protocol::{Args, resp};
 
 use super::value::kind_name;
 use super::{READ_FAST, WRITE, WRITE_FAST, docs, spec};
-use crate::command::{CommandSpec, KeySpec, Run, Split};
+use crate::command::{CommandSpec, Flags, KeySpec, Run, Split};
 use crate::exec::Exec;
 
 pub(super) static SPECS: &[CommandSpec] = &[
     spec(
         "del",
         -2,
-        WRITE.and(super::SHORT),
+        WRITE.and(Flags::SHORT),
         KeySpec::ALL,
         Run::KeyedSplit(delete, Split::Sum),
         docs("generic", "1.0.0", "O(N) with N the number of keys", "Deletes keys."),

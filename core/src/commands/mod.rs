@@ -50,9 +50,6 @@ const WRITE_FAST: Flags = Flags::WRITE.and(Flags::FAST);
 const GROW: Flags = Flags::WRITE.and(Flags::DENYOOM);
 const GROW_FAST: Flags = GROW.and(Flags::FAST);
 
-/// Short enough to be timed with its batch, though Redis does not call it fast.
-const SHORT: Flags = Flags::FAST;
-
 /// What COMMAND DOCS says about a command.
 struct Docs {
     group: &'static str,

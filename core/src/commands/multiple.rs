@@ -10,7 +10,7 @@ use pinnace_types::Deadline;
 use super::refusal::Refusal;
 use super::value::{push_value, string};
 use super::{GROW, READ_FAST, docs, keyed, spec};
-use crate::command::{CommandSpec, KeySpec, Run, Split};
+use crate::command::{CommandSpec, Flags, KeySpec, Run, Split};
 use crate::core::Core;
 use crate::exec::Exec;
 use crate::gather::{Outcome, SessionRef};
@@ -27,7 +27,7 @@ pub(super) static SPECS: &[CommandSpec] = &[
     spec(
         "mset",
         -3,
-        GROW.and(super::SHORT),
+        GROW.and(Flags::SHORT),
         KeySpec::PAIRS,
         Run::KeyedSplit(keyed!(mset), Split::AllOk),
         docs("string", "1.0.1", "O(N) with N the number of keys", "Sets several keys to string values."),

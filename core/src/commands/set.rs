@@ -8,14 +8,14 @@ use super::expiry::{Form, Instant, Lifetime};
 use super::refusal::{Refusal, SYNTAX};
 use super::value::{Taken, string};
 use super::{GROW, GROW_FAST, docs, keyed, spec};
-use crate::command::{CommandSpec, KeySpec, Run};
+use crate::command::{CommandSpec, Flags, KeySpec, Run};
 use crate::exec::Exec;
 
 pub(super) static SPECS: &[CommandSpec] = &[
     spec(
         "set",
         -3,
-        GROW.and(super::SHORT),
+        GROW.and(Flags::SHORT),
         KeySpec::ONE,
         Run::Keyed(keyed!(set)),
         docs(
@@ -36,7 +36,7 @@ pub(super) static SPECS: &[CommandSpec] = &[
     spec(
         "setex",
         4,
-        GROW.and(super::SHORT),
+        GROW.and(Flags::SHORT),
         KeySpec::ONE,
         Run::Keyed(keyed!(setex)),
         docs("string", "2.0.0", "O(1)", "Sets a key to a string value for a number of seconds."),
@@ -44,7 +44,7 @@ pub(super) static SPECS: &[CommandSpec] = &[
     spec(
         "psetex",
         4,
-        GROW.and(super::SHORT),
+        GROW.and(Flags::SHORT),
         KeySpec::ONE,
         Run::Keyed(keyed!(psetex)),
         docs("string", "2.6.0", "O(1)", "Sets a key to a string value for a number of milliseconds."),

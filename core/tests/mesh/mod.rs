@@ -1,0 +1,215 @@
+//! The cores of a node in one thread: no socket, no clock, mail delivered by hand.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use pinnace_core::{Core, CoreConfig, HostSample, Mail, NodeInfo};
+use pinnace_engine::{EngineConfig, PinnedValue};
+use pinnace_protocol::wire::{DetachedSocket, Event, Service, TurnTime, Wire};
+use pinnace_protocol::{OutBuf, OutPart, Slices};
+use pinnace_types::{ConnId, CoreId, HashSeed, Limits, ShardMap, UnixMillis};
+
+/// 14 November 2023.
+const START_MS: u64 = 1_700_000_000_000;
+const SHARDS: u16 = 64;
+/// Turns within which a request is answered, however many cores it visits and however often.
+const TURNS_MAX: usize = 200;
+
+/// A core's side of the mesh.
+#[derive(Default)]
+struct TestWire {
+    out: BTreeMap<ConnId, OutBuf<PinnedValue>>,
+    mail: Vec<(CoreId, Mail)>,
+}
+
+impl Wire for TestWire {
+    type Pinned = PinnedValue;
+    type Mail = Mail;
+
+    fn out(&mut self, conn: ConnId) -> Option<&mut OutBuf<PinnedValue>> {
+        self.out.get_mut(&conn)
+    }
+
+    fn unsent_bytes(&self, conn: ConnId) -> usize {
+        self.out.get(&conn).map_or(0, OutBuf::byte_len)
+    }
+
+    fn pause_reads(&mut self, _: ConnId) {}
+
+    fn resume_reads(&mut self, _: ConnId) {}
+
+    fn close_after_flush(&mut self, _: ConnId) {}
+
+    fn close(&mut self, conn: ConnId) {
+        self.out.remove(&conn);
+    }
+
+    fn detach(&mut self, _: ConnId) {
+        unreachable!("connections of the mesh stay where they are");
+    }
+
+    fn attach(&mut self, _: DetachedSocket) -> ConnId {
+        unreachable!("connections of the mesh stay where they are");
+    }
+
+    fn send_mail(&mut self, to: CoreId, mail: Mail) -> Result<(), Mail> {
+        self.mail.push((to, mail));
+        Ok(())
+    }
+}
+
+/// A connection of the mesh.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    core: usize,
+    conn: ConnId,
+}
+
+/// A node without an operating system.
+pub struct Mesh {
+    cores: Vec<(Core, TestWire)>,
+    now_ms: u64,
+    connections: u32,
+}
+
+impl Mesh {
+    /// A node of `core_count` cores with `memory_bytes` each.
+    pub fn new(core_count: u16, memory_bytes: u64) -> Self {
+        let core =
+            |index| Core::new(config(CoreId(index), core_count, memory_bytes)).expect("the budget suffices");
+        let cores = (0..core_count).map(|index| (core(index), TestWire::default())).collect();
+        Self { cores, now_ms: START_MS, connections: 0 }
+    }
+
+    /// Connects to a core.
+    pub fn connect(&mut self, core: usize) -> Client {
+        let conn = ConnId { index: self.connections, generation: 0 };
+        self.connections += 1;
+        self.cores[core].1.out.insert(conn, OutBuf::new());
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 7700));
+        self.turn(core, &[Event::Accepted { conn, peer: address, local: address }]);
+        Client { core, conn }
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, milliseconds: u64) {
+        self.now_ms += milliseconds;
+        self.settle();
+    }
+
+    /// Hands bytes of a client to its core; nothing else moves yet.
+    pub fn send(&mut self, client: Client, bytes: &[u8]) {
+        self.turn(client.core, &[Event::Data { conn: client.conn, bytes }]);
+    }
+
+    /// Delivers mail until there is none.
+    pub fn settle(&mut self) {
+        for _ in 0..TURNS_MAX {
+            if !self.deliver() {
+                return;
+            }
+        }
+        panic!("the cores do not come to rest");
+    }
+
+    /// Sends bytes and takes all that comes back.
+    pub fn call(&mut self, client: Client, bytes: &[u8]) -> Vec<u8> {
+        self.send(client, bytes);
+        self.settle();
+        self.take(client)
+    }
+
+    /// Sends one request.
+    pub fn request(&mut self, client: Client, args: &[&[u8]]) -> Vec<u8> {
+        self.call(client, &encode(args))
+    }
+
+    /// Takes the replies that have come.
+    pub fn take(&mut self, client: Client) -> Vec<u8> {
+        let out = self.cores[client.core].1.out.get_mut(&client.conn).expect("the connection is open");
+        let mut bytes = Vec::new();
+        for part in out.take_parts() {
+            match part {
+                OutPart::Bytes(part) => bytes.extend_from_slice(&part),
+                OutPart::Pinned(value) => {
+                    (0..value.slice_count()).for_each(|index| bytes.extend_from_slice(value.slice(index)));
+                }
+            }
+        }
+        bytes
+    }
+
+    fn time(&self) -> TurnTime {
+        let monotonic_ns = (self.now_ms - START_MS + 1) * 1_000_000;
+        TurnTime { wall: UnixMillis(self.now_ms), wall_micros: 0, monotonic_ns }
+    }
+
+    fn turn(&mut self, core: usize, events: &[Event<'_>]) {
+        let time = self.time();
+        let (core, wire) = &mut self.cores[core];
+        core.on_turn(time, events, wire);
+    }
+
+    /// One round of mail and an empty turn for every core; false if there was nothing to do.
+    fn deliver(&mut self) -> bool {
+        let time = self.time();
+        let mut busy = false;
+        for from in 0..self.cores.len() {
+            for (to, mail) in std::mem::take(&mut self.cores[from].1.mail) {
+                busy = true;
+                let (core, wire) = &mut self.cores[to.index()];
+                core.on_mail(time, CoreId(from as u16), mail, wire);
+            }
+        }
+        for (core, wire) in &mut self.cores {
+            busy |= core.on_turn(time, &[], wire).busy || !wire.mail.is_empty();
+        }
+        busy
+    }
+}
+
+/// A request as an array of bulk strings.
+pub fn encode(args: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", args.len()).into_bytes();
+    for arg in args {
+        bytes.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+        bytes.extend_from_slice(arg);
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes
+}
+
+fn config(core: CoreId, core_count: u16, memory_bytes: u64) -> CoreConfig {
+    let shards = ShardMap::new(SHARDS, core_count);
+    CoreConfig {
+        core,
+        shards,
+        limits: Limits::DEFAULT,
+        engine: EngineConfig::new(memory_bytes, shards, core, HashSeed::new(7)),
+        node: Arc::new(node_info(memory_bytes * u64::from(core_count))),
+        clock_ns: || 0,
+        prng_seed: u64::from(core.0) + 1,
+        set_idle_timeout_ms: None,
+        driver_counters: None,
+    }
+}
+
+fn node_info(memory_bytes: u64) -> NodeInfo {
+    NodeInfo {
+        version: "0.0.0".to_owned(),
+        run_id: "0".repeat(40),
+        bind: "127.0.0.1".to_owned(),
+        port: 7700,
+        core_ports: None,
+        executable: "pinnace".to_owned(),
+        config_file: String::new(),
+        data_dir: ".".to_owned(),
+        memory_bytes,
+        start: UnixMillis(START_MS),
+        os: "none".to_owned(),
+        process_id: 1,
+        debug_commands: false,
+        host_sample: HostSample::default,
+    }
+}
