@@ -16,8 +16,7 @@ impl NativeLimits {
     /// What the format itself allows.
     pub const FORMAT: Self = Self { key_bytes_max: u16::MAX, value_bytes_max: u32::MAX };
 
-    /// The part of a node's limits that concerns frames. The longest value must pass with the
-    /// body of INCREMENT and MULTI_GET in mind, so it bounds bodies too.
+    /// The part of a node's limits that concerns frames. Bodies have the limit of a value.
     #[must_use]
     pub fn new(limits: &pinnace_types::Limits) -> Self {
         Self {

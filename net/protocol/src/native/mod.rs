@@ -45,3 +45,6 @@ pub const ANY_CORE: u16 = u16::MAX;
 const fn padding(len: usize) -> usize {
     len.wrapping_neg() & (ALIGNMENT - 1)
 }
+
+#[cfg(test)]
+mod tests;
