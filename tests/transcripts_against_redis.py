@@ -16,6 +16,7 @@ The format, which core/tests/transcripts.rs reads as well:
     @resp 3            speak RESP3 (2: RESP2, as at the start of a file)
     @wait 20           let so many milliseconds pass
     @since 7.2         the next reply is that of Redis from this version on
+    @before 7.4        the next reply is that of Redis before this version
     @own why           the next reply is not Redis' own, for this reason
 """
 import argparse
@@ -132,6 +133,8 @@ def replay(path, connection, version, write):
             time.sleep(int(rest) / 1000)
         elif word == "@since":
             comparable = version >= version_of(rest)
+        elif word == "@before":
+            comparable = version < version_of(rest)
         elif word == "@own":
             comparable = False
         elif word == ">":
