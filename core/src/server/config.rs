@@ -4,7 +4,7 @@
 
 mod parameters;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pinnace_engine::value::glob;
 use pinnace_protocol::Args;
@@ -70,14 +70,22 @@ pub(super) fn memory_policy_name(core: &Core) -> String {
 }
 
 fn get(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
-    let patterns: Vec<&[u8]> = args.iter().skip(2).collect();
-    let wanted = |parameter: &&Parameter| {
-        patterns.iter().any(|pattern| glob::matches_ignore_case(pattern, parameter.name.as_bytes()))
-    };
-    let found: Vec<&Parameter> = PARAMETERS.iter().filter(wanted).collect();
+    // What is asked for by its whole name is called as it was asked for, in whatever case.
+    let mut found: BTreeMap<&'static str, Vec<u8>> = BTreeMap::new();
+    for pattern in args.iter().skip(2) {
+        if let Some(parameter) = parameters::find(&pattern.to_ascii_lowercase()) {
+            found.entry(parameter.name).or_insert_with(|| pattern.to_vec());
+            continue;
+        }
+        let matches = |parameter: &&Parameter| glob::matches_ignore_case(pattern, parameter.name.as_bytes());
+        for parameter in PARAMETERS.iter().filter(matches) {
+            found.entry(parameter.name).or_insert_with(|| parameter.name.into());
+        }
+    }
     resp::map(out, session.resp, found.len());
-    for parameter in found {
-        resp::bulk(out, parameter.name.as_bytes());
+    for (name, shown) in found {
+        let Some(parameter) = parameters::find(name.as_bytes()) else { continue };
+        resp::bulk(out, &shown);
         resp::bulk(out, (parameter.get)(core).as_bytes());
     }
     Outcome::Replied

@@ -18,15 +18,22 @@ pub(crate) fn resolve(
     args: Args<'_>,
 ) -> Result<CommandId, String> {
     let name = table.spec(container).name;
-    let Some(sub) = args.get(1) else { return Ok(container) };
+    let Some(sub) = args.get(1) else {
+        let accepted = table.spec(container).accepts(1);
+        return if accepted { Ok(container) } else { Err(wrong_arity(name)) };
+    };
     let Some(id) = find(table, name, sub) else {
         let (shown, upper) = (shown(sub), name.to_ascii_uppercase());
         return Err(format!("ERR unknown subcommand '{shown}'. Try {upper} HELP."));
     };
     if !table.spec(id).accepts(args.len()) {
-        return Err(format!("ERR wrong number of arguments for '{}' command", table.spec(id).name));
+        return Err(wrong_arity(table.spec(id).name));
     }
     Ok(id)
+}
+
+fn wrong_arity(name: &str) -> String {
+    format!("ERR wrong number of arguments for '{name}' command")
 }
 
 fn find(table: &CommandTable, container: &str, sub: &[u8]) -> Option<CommandId> {

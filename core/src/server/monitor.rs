@@ -130,7 +130,14 @@ impl Core {
         for to in wanted {
             self.send_control(to, Control::MonitorLine(line.clone()));
         }
-        self.push_to_monitors(&Rc::from(line));
+        let line = Rc::from(line);
+        // A client that leaves MONITOR by RESET does not see that itself.
+        let leaves = args.at(0).eq_ignore_ascii_case(b"reset").then_some(session.conn);
+        for conn in
+            self.server.monitors.own.iter().copied().filter(|own| Some(*own) != leaves).collect::<Vec<_>>()
+        {
+            self.effect(Effect::Push { conn, bytes: Rc::clone(&line) });
+        }
     }
 
     pub(super) fn push_to_monitors(&mut self, line: &Rc<[u8]>) {

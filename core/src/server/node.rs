@@ -132,7 +132,7 @@ fn waitaof(core: &mut Core, _session: SessionRef, args: Args<'_>, out: &mut Vec<
     let (local, replicas) = (parse_i64(args.at(1)), parse_i64(args.at(2)));
     match local {
         Some(0 | 1) => {}
-        Some(_) => return fail(core, out, "ERR value is out of range, must be between 0 and 1"),
+        Some(_) => return fail(core, out, "ERR value is out of range, value must between 0 and 1"),
         None => return fail(core, out, NOT_AN_INTEGER),
     }
     match replicas {

@@ -63,20 +63,24 @@ fn parse(args: Args<'_>) -> Result<Filter<'_>, String> {
     Ok(filter)
 }
 
+const ID_TOO_SMALL: &str = "ERR client-id should be greater than 0";
+
 fn set_option<'a>(filter: &mut Filter<'a>, option: &[u8], value: &'a [u8]) -> Result<(), String> {
-    let positive = |text: &str| match parse_i64(value) {
+    let positive = |not_a_number: &str, too_small: &str| match parse_i64(value) {
         Some(number) if number > 0 => Ok(number as u64),
-        _ => Err(text.to_owned()),
+        Some(_) => Err(too_small.to_owned()),
+        None => Err(not_a_number.to_owned()),
     };
     match option.to_ascii_lowercase().as_slice() {
-        b"id" => filter.id = Some(positive("ERR client-id should be greater than 0")?),
+        b"id" => filter.id = Some(positive(ID_TOO_SMALL, ID_TOO_SMALL)?),
         b"type" => filter.kind = Some(ClientType::parse(value).ok_or_else(|| unknown_type(value))?),
         b"addr" => filter.address = Some(value),
         b"laddr" => filter.local_address = Some(value),
         b"user" if value != b"default" => return Err(format!("ERR No such user '{}'", shown(value))),
         b"user" => {}
         b"maxage" => {
-            filter.age_s_min = Some(positive("ERR maxage is not an integer or out of range")?);
+            let not_a_number = "ERR maxage is not an integer or out of range";
+            filter.age_s_min = Some(positive(not_a_number, "ERR maxage should be greater than 0")?);
         }
         b"skipme" => {
             filter.spares_caller = match value.to_ascii_lowercase().as_slice() {

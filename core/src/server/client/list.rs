@@ -66,7 +66,8 @@ fn parse(args: Args<'_>) -> Result<Wanted, String> {
         return ClientType::parse(args.at(3)).map(Wanted::Type).ok_or_else(|| unknown_type(args.at(3)));
     }
     if option.eq_ignore_ascii_case(b"id") && args.len() > 3 {
-        let id = |arg| parse_i64(arg).and_then(|id| u64::try_from(id).ok());
+        // Numbers that no connection has are no mistake: it may have been there just now.
+        let id = |arg| parse_i64(arg).map(|id| u64::try_from(id).unwrap_or(0));
         let ids: Option<Vec<u64>> = args.iter().skip(3).map(id).collect();
         return ids.map(Wanted::Ids).ok_or_else(|| "ERR Invalid client ID".to_owned());
     }

@@ -3,7 +3,7 @@
 use pinnace_protocol::Args;
 use pinnace_protocol::resp::{self, Version};
 
-use super::keys::{access_of, key_ranges};
+use super::keys::key_ranges;
 use super::list::categories_of;
 use super::{commands, is_public, is_subcommand, subcommands};
 use crate::command::{CommandSpec, CommandTable, Flags};
@@ -25,7 +25,7 @@ pub(super) fn info(core: &mut Core, session: SessionRef, args: Args<'_>, out: &m
     for name in args.iter().skip(2) {
         match lookup(&core.table, name) {
             Some(spec) => write_info(out, session.resp, &core.table, spec),
-            None => resp::null_array(out, session.resp),
+            None => resp::null(out, session.resp),
         }
     }
     Outcome::Replied
@@ -35,15 +35,16 @@ fn lookup(table: &CommandTable, name: &[u8]) -> Option<&'static CommandSpec> {
     table.lookup(name).filter(|spec| is_public(spec))
 }
 
-fn statuses(out: &mut Vec<u8>, version: Version, names: &[String]) {
+pub(super) fn statuses(out: &mut Vec<u8>, version: Version, names: &[&str]) {
     resp::set(out, version, names.len());
     names.iter().for_each(|name| resp::simple(out, name));
 }
 
 /// Ten elements, as Redis 7 gives them.
 fn write_info(out: &mut Vec<u8>, version: Version, table: &CommandTable, spec: &'static CommandSpec) {
-    let flags: Vec<String> = spec.flags.names().map(str::to_owned).collect();
+    let flags: Vec<&str> = spec.flags.names().collect();
     let categories: Vec<String> = categories_of(spec).iter().map(|name| format!("@{name}")).collect();
+    let categories: Vec<&str> = categories.iter().map(String::as_str).collect();
     resp::array(out, 10);
     resp::bulk(out, spec.name.as_bytes());
     resp::integer(out, i64::from(spec.arity));
@@ -55,7 +56,10 @@ fn write_info(out: &mut Vec<u8>, version: Version, table: &CommandTable, spec: &
     resp::set(out, version, 0); // Tips: none, all that matters here follows from the flags.
     write_key_specs(out, version, spec);
     let subs = if is_subcommand(spec) { Vec::new() } else { subcommands(table, spec) };
-    resp::array(out, subs.len());
+    match subs.len() {
+        0 => resp::set(out, version, 0),
+        count => resp::array(out, count),
+    }
     subs.iter().for_each(|sub| write_info(out, version, table, sub));
 }
 
@@ -73,10 +77,9 @@ fn write_key_specs(out: &mut Vec<u8>, version: Version, spec: &CommandSpec) {
     let ranges = key_ranges(spec);
     resp::set(out, version, ranges.len());
     for (keys, access) in ranges {
-        let access: Vec<String> = access.iter().map(|flag| (*flag).to_owned()).collect();
         resp::map(out, version, 3);
         resp::bulk(out, b"flags");
-        statuses(out, version, &access);
+        statuses(out, version, access);
         resp::bulk(out, b"begin_search");
         resp::map(out, version, 2);
         text_pair(out, "type", "index");
@@ -121,10 +124,4 @@ fn write_docs(out: &mut Vec<u8>, version: Version, table: &CommandTable, spec: &
         resp::map(out, version, subs.len());
         subs.iter().for_each(|sub| write_docs(out, version, table, sub));
     }
-}
-
-/// What a command does with a key, for those who ask key by key.
-pub(super) fn write_access(out: &mut Vec<u8>, version: Version, spec: &CommandSpec, position: usize) {
-    let access: Vec<String> = access_of(spec, position).iter().map(|flag| (*flag).to_owned()).collect();
-    statuses(out, version, &access);
 }

@@ -5,7 +5,7 @@ use pinnace_protocol::resp;
 
 use super::super::container;
 use super::super::reply::fail;
-use super::describe::write_access;
+use super::describe::statuses;
 use crate::command::{CommandSpec, CommandTable, Flags, KeySpec};
 use crate::core::Core;
 use crate::gather::{Outcome, SessionRef};
@@ -34,7 +34,7 @@ pub(super) fn getkeys_and_flags(
     for position in positions {
         resp::array(out, 2);
         resp::bulk(out, args.at(position + 2));
-        write_access(out, session.resp, spec, position);
+        statuses(out, session.resp, access_of_call(spec, args.from(2), position));
     }
     Outcome::Replied
 }
@@ -71,6 +71,18 @@ pub(super) fn key_ranges(spec: &CommandSpec) -> Vec<(KeySpec, &'static [&'static
     let one = |at| KeySpec { first: at, last: at, step: 1 };
     let rest = if spec.keys.last < 0 { KeySpec { first: first + 1, ..spec.keys } } else { one(first + 1) };
     vec![(one(first), on_first), (rest, on_rest)]
+}
+
+/// What this very call does with a key: SET only reads if it says GET, BITFIELD only writes if it
+/// says SET or INCRBY.
+fn access_of_call(spec: &CommandSpec, call: Args<'_>, position: usize) -> &'static [&'static str] {
+    let has = |name: &[u8]| call.iter().skip(2).any(|arg| arg.eq_ignore_ascii_case(name));
+    match spec.name {
+        "set" if !call.iter().skip(3).any(|arg| arg.eq_ignore_ascii_case(b"get")) => &["OW", "update"],
+        "bitfield" if !has(b"set") && !has(b"incrby") => &["RO", "access"],
+        "set" | "bitfield" => &["RW", "access", "update"],
+        _ => access_of(spec, position),
+    }
 }
 
 /// What a command does with the key at a position, in the words of Redis' key specifications:

@@ -123,7 +123,7 @@ fn memory(core: &Core, sample: &Sample, text: &mut String) {
     bytes(text, "total_system_memory", host.memory_total_bytes);
     bytes(text, "maxmemory", core.config.node.memory_bytes);
     line(text, "maxmemory_policy", memory_policy_name(core));
-    let ratio = host.rss_bytes as f64 / total.memory_used.max(1) as f64;
+    let ratio = if total.memory_used == 0 { 0.0 } else { host.rss_bytes as f64 / total.memory_used as f64 };
     line(text, "mem_fragmentation_ratio", format_args!("{ratio:.2}"));
     line(text, "mem_fragmentation_bytes", host.rss_bytes as i64 - total.memory_used as i64);
     line(text, "engine_budget_bytes", total.budget);
