@@ -76,6 +76,7 @@ impl CoreSeed {
 
     async fn serve(self, reports: &Sender<Report>) -> Result<(), Failure> {
         let driver = Driver::new(self.driver)?;
+        let driver_settings = driver.settings();
         let core = Core::new(CoreConfig {
             core: self.engine.core,
             shards: self.shards,
@@ -84,6 +85,7 @@ impl CoreSeed {
             node: self.node,
             clock_ns: host::monotonic_ns,
             prng_seed: self.prng_seed,
+            set_idle_timeout_ms: Some(Box::new(move |ms| driver_settings.idle_timeout_ms.set(ms))),
             driver_counters: Some(counters_of(driver.stats())),
         })
         .map_err(|error| {
