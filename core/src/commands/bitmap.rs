@@ -139,12 +139,12 @@ impl BitRange {
         Ok(range)
     }
 
-    /// The bits of the range in a string of `len` bytes.
-    fn span(&self, len: usize) -> Option<Span> {
+    /// The bits of the range in a string of `len` bytes, its ends made positions by `resolve`.
+    fn span(&self, len: usize, resolve: impl Fn(i64, i64, u64) -> Option<Span>) -> Option<Span> {
         if self.is_bits {
-            return range::resolve(self.start, self.end, len as u64 * 8);
+            return resolve(self.start, self.end, len as u64 * 8);
         }
-        let bytes = range::resolve(self.start, self.end, len as u64)?;
+        let bytes = resolve(self.start, self.end, len as u64)?;
         Some(Span { first: bytes.first * 8, last: bytes.last * 8 + 7 })
     }
 }
@@ -162,7 +162,7 @@ fn bitcount(exec: &mut Exec<'_>, args: Args<'_>) -> Result<(), Refusal> {
         None => 0,
         Some(entry) => {
             let value = string(&entry)?;
-            range.span(value.len()).map_or(0, |span| bits::count(value.slices(), span))
+            range.span(value.len(), range::resolve).map_or(0, |span| bits::count(value.slices(), span))
         }
     };
     exec.integer(ones as i64);
@@ -182,7 +182,7 @@ fn bitpos(exec: &mut Exec<'_>, args: Args<'_>) -> Result<(), Refusal> {
         None => 0,
         Some(entry) => {
             let value = string(&entry)?;
-            match range.span(value.len()) {
+            match range.span(value.len(), range::clamp) {
                 None => -1,
                 Some(span) => match bits::find(value.slices(), wanted, span) {
                     Some(bit) => bit as i64,

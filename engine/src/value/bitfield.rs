@@ -65,18 +65,30 @@ impl Field {
 
     /// What writing `value` stores, or `None` where it does not fit and must not be written. To an
     /// unsigned field a negative number is the large one with the same 64 bits.
+    ///
+    /// Saturating has a quirk of Redis: a number so far below a signed field's range that its
+    /// distance to the top does not fit 64 bits is taken for one above.
     #[must_use]
     pub fn assign(self, value: i64, overflow: Overflow) -> Option<i64> {
-        let wide = if self.signed { i128::from(value) } else { i128::from(value as u64) };
-        self.fit(wide, overflow)
+        if !self.signed {
+            return self.fit(i128::from(value as u64), overflow);
+        }
+        let top = self.range().1;
+        let is_far_below = overflow == Overflow::Saturate && top - i128::from(value) > i128::from(i64::MAX);
+        self.fit(if is_far_below && self.bits < 64 { top } else { i128::from(value) }, overflow)
     }
 
-    fn fit(self, value: i128, overflow: Overflow) -> Option<i64> {
-        let (min, max) = if self.signed {
+    /// The least and the greatest value.
+    fn range(self) -> (i128, i128) {
+        if self.signed {
             (-1i128 << (self.bits - 1), (1i128 << (self.bits - 1)) - 1)
         } else {
             (0, (1i128 << self.bits) - 1)
-        };
+        }
+    }
+
+    fn fit(self, value: i128, overflow: Overflow) -> Option<i64> {
+        let (min, max) = self.range();
         match overflow {
             _ if (min..=max).contains(&value) => Some(value as i64),
             Overflow::Wrap => Some(self.truncate(value)),
@@ -143,6 +155,11 @@ mod tests {
         let i64 = Field { signed: true, bits: 64 };
         assert_eq!(i64.add(i64::MAX, i64::MAX, Overflow::Wrap), Some(-2));
         assert_eq!(i64.add(i64::MIN, -1, Overflow::Saturate), Some(i64::MIN));
+        let i63 = Field { signed: true, bits: 63 };
+        assert_eq!(i63.assign(i64::MIN, Overflow::Saturate), Some(i64::MAX / 2));
+        let i62 = Field { signed: true, bits: 62 };
+        assert_eq!(i62.assign(i64::MIN / 4 - 1, Overflow::Saturate), Some(i64::MIN / 4));
+        assert_eq!(i62.assign(i64::MIN, Overflow::Saturate), Some(i64::MAX / 4));
     }
 
     proptest! {

@@ -16,20 +16,24 @@ pub struct Span {
 /// the first position.
 #[must_use]
 pub fn resolve(start: i64, end: i64, len: u64) -> Option<Span> {
-    if len == 0 || (start < 0 && end < 0 && start > end) {
-        return None;
-    }
+    if start < 0 && end < 0 && start > end { None } else { clamp(start, end, len) }
+}
+
+/// As [`resolve`], but for two ends before the first position: that is the first position whatever
+/// their order. BITPOS sees it this way, GETRANGE and BITCOUNT do not.
+#[must_use]
+pub fn clamp(start: i64, end: i64, len: u64) -> Option<Span> {
     let from_front = |position: i64| match u64::try_from(position) {
         Ok(position) => position,
         Err(_) => len.saturating_sub(position.unsigned_abs()),
     };
-    let (first, last) = (from_front(start), from_front(end).min(len - 1));
+    let (first, last) = (from_front(start), from_front(end).min(len.checked_sub(1)?));
     (first <= last).then_some(Span { first, last })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Span, resolve};
+    use super::{Span, clamp, resolve};
 
     /// The wording of Redis' documentation, on numbers wide enough to need no care.
     fn model(start: i64, end: i64, len: i128) -> Option<Span> {
@@ -55,5 +59,12 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn ends_before_the_start_meet_there() {
+        assert_eq!(clamp(-5, -9, 3), Some(Span { first: 0, last: 0 }));
+        assert_eq!(clamp(-1, -2, 3), None);
+        assert_eq!(clamp(0, -1, 0), None);
     }
 }
