@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::thread::{self, JoinHandle};
 
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{GlommioError, LocalExecutorBuilder, Placement, ReactorErrorKind};
 use pinnace_core::{Core, CoreConfig, DriverCounters, Mail, NodeInfo};
 use pinnace_driver::{Driver, DriverConfig, DriverStats};
 use pinnace_engine::EngineConfig;
@@ -110,10 +110,16 @@ fn counters_of(stats: Rc<DriverStats>) -> Box<dyn Fn() -> DriverCounters> {
     })
 }
 
-fn executor_failure(core: CoreId, cpu: usize, error: &glommio::GlommioError<()>) -> Failure {
+fn executor_failure(core: CoreId, cpu: usize, error: &GlommioError<()>) -> Failure {
     let text = format!("core {} cannot start on CPU {cpu}: {error}", core.0);
-    match io::Error::last_os_error().raw_os_error() {
-        _ if text.contains("memlock") => Failure::Memlock(text),
+    match error {
+        GlommioError::ReactorError(ReactorErrorKind::MemLockLimit(..)) => Failure::Memlock(text),
+        GlommioError::IoError(error) if error.kind() == io::ErrorKind::OutOfMemory => {
+            Failure::Memlock(format!(
+                "{text}; a core needs about 512 KiB of locked memory: raise the limit with `ulimit -l`, LimitMEMLOCK= \
+             (systemd) or --ulimit memlock (Docker), or lower --cores"
+            ))
+        }
         _ => Failure::IoUring(text),
     }
 }

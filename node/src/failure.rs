@@ -85,7 +85,7 @@ impl From<DriverError> for Failure {
             // Rings count against the limit on locked memory, of all processes of this user together.
             DriverError::System { call, source } if source.raw_os_error() == Some(ENOMEM) => {
                 Self::Memlock(format!(
-                    "{call} failed for want of locked memory: raise the limit with `ulimit -l`, LimitMEMLOCK= (systemd) \
+                    "{call} failed for want of locked memory, of which a core needs about 512 KiB: raise the limit with `ulimit -l`, LimitMEMLOCK= (systemd) \
                  or --ulimit memlock (Docker), or lower --cores"
                 ))
             }

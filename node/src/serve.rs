@@ -1,10 +1,13 @@
 //! The life of a node: everything that can fail is tried before the first core starts, the banner
 //! comes when all of them accept, and they all end together.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use pinnace_core::{Mail, NodeInfo};
 use pinnace_driver::{ConnectionBudget, DriverConfig, DriverError, DriverTuning, Listener, Waker};
@@ -21,6 +24,12 @@ use crate::{data_dir, logging, signals};
 
 /// Connections that the kernel completes while a core is busy; `net.core.somaxconn` may lower it.
 const BACKLOG: u32 = 4096;
+
+/// How long a port that no visible process has may stay taken; measured: some 20 ms.
+const ORPHANED_PORT_WAIT: Duration = Duration::from_secs(2);
+
+/// How often such a port is tried.
+const ORPHANED_PORT_POLL: Duration = Duration::from_millis(10);
 
 /// Hand-overs under way between two cores. There is one per loop turn, so that this many mean that
 /// the receiver is far behind; the sender then keeps its requests and stops reading.
@@ -201,12 +210,29 @@ fn seeds(
 
 /// The sockets of each core, by core: its share of the common port, and its own port if it has one.
 fn listeners(plan: &Plan) -> Result<Vec<Vec<Listener>>, Failure> {
-    let shared = pinnace_driver::bind_group(plan.address, plan.cpus.len(), BACKLOG)?;
+    let shared = bind(plan.address, plan.cpus.len())?;
     let mut by_core: Vec<Vec<Listener>> = shared.into_iter().map(|listener| vec![listener]).collect();
     for (own, address) in by_core.iter_mut().zip(&plan.core_addresses) {
-        own.extend(pinnace_driver::bind_group(*address, 1, BACKLOG)?);
+        own.extend(bind(*address, 1)?);
     }
     Ok(by_core)
+}
+
+/// Listens on an address, waiting for a moment if nobody seems to have the port: the kernel takes the
+/// rings of a killed process apart after its end, and their sockets with them, so that a supervisor
+/// which restarts a node at once would find its own port taken.
+fn bind(address: SocketAddr, count: usize) -> Result<Vec<Listener>, Failure> {
+    let started = Instant::now();
+    loop {
+        match pinnace_driver::bind_group(address, count, BACKLOG) {
+            Err(DriverError::PortInUse { .. })
+                if started.elapsed() < ORPHANED_PORT_WAIT && host::port_owner(address.port()).is_none() =>
+            {
+                thread::sleep(ORPHANED_PORT_POLL);
+            }
+            result => return Ok(result?),
+        }
+    }
 }
 
 fn tuning(settings: &Settings, plan: &Plan, file_limit: u64) -> DriverTuning {

@@ -68,6 +68,20 @@ fn a_stopped_node_starts_again_on_its_port_at_once() {
 }
 
 #[test]
+fn a_killed_node_starts_again_on_its_port_at_once() {
+    // The kernel frees the port of a killed node only some time after its end.
+    let [port] = free_ports();
+    for _ in 0..3 {
+        let mut node = Node::start(&["--port", &port.to_string()]);
+        node.address.set_port(port);
+        let _open = node.connect();
+        assert_eq!(node.ask("PING"), "+PONG\r\n");
+        node.signal("KILL");
+        assert!(!node.wait().0.success());
+    }
+}
+
+#[test]
 fn json_logs_come_without_a_banner() {
     let [port, peer_port, http_port] = free_ports::<3>().map(|port| port.to_string());
     let mut child = pinnace()
