@@ -9,7 +9,7 @@ use pinnace_protocol::resp::{self, Version};
 use super::parts::{PartReader, PartWriter};
 use super::redact::{REDACTED, is_secret};
 use super::reply::{
-    INFORMATION, all_args, ask_all, container, doc, fail, gathered, help, parse_i64, reply, session,
+    INFORMATION, all_args, ask_all, container, doc, fail, gathered, help, parse_i64, reply, session, shown,
 };
 use crate::command::{CommandSpec, Flags};
 use crate::core::Core;
@@ -131,8 +131,10 @@ fn kept_arg(args: Args<'_>, index: usize) -> Vec<u8> {
 
 fn get(core: &mut Core, _session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
     if args.len() > 3 {
-        let text = "ERR unknown subcommand or wrong number of arguments for 'get'. Try SLOWLOG HELP.";
-        return fail(core, out, text);
+        let sub = shown(args.at(1));
+        let text =
+            format!("ERR unknown subcommand or wrong number of arguments for '{sub}'. Try SLOWLOG HELP.");
+        return fail(core, out, &text);
     }
     let count = match args.get(2).map(parse_i64) {
         None => GET_COUNT_DEFAULT,

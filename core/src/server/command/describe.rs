@@ -5,6 +5,7 @@ use pinnace_protocol::resp::{self, Version};
 
 use super::keys::key_ranges;
 use super::list::categories_of;
+use super::tips::tips_of;
 use super::{commands, is_public, is_subcommand, subcommands};
 use crate::command::{CommandSpec, CommandTable, Flags};
 use crate::core::Core;
@@ -53,7 +54,9 @@ fn write_info(out: &mut Vec<u8>, version: Version, table: &CommandTable, spec: &
         resp::integer(out, i64::from(position));
     }
     statuses(out, version, &categories);
-    resp::set(out, version, 0); // Tips: none, all that matters here follows from the flags.
+    let tips = tips_of(spec);
+    resp::set(out, version, tips.len());
+    tips.iter().for_each(|tip| resp::bulk(out, tip.as_bytes()));
     write_key_specs(out, version, spec);
     let subs = if is_subcommand(spec) { Vec::new() } else { subcommands(table, spec) };
     match subs.len() {

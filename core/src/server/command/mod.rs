@@ -3,6 +3,7 @@
 mod describe;
 mod keys;
 mod list;
+mod tips;
 
 pub(super) use list::{CATEGORIES, categories_of};
 
@@ -90,23 +91,23 @@ fn command_help(_core: &mut Core, _session: SessionRef, _args: Args<'_>, out: &m
         "COMMAND",
         &[
             "(no subcommand)",
-            "    Return details about all commands.",
+            "    Return details about all Redis commands.",
             "COUNT",
-            "    Return the total number of commands in this server.",
+            "    Return the total number of commands in this Redis server.",
             "LIST",
-            "    Return a list of all commands in this server.",
+            "    Return a list of all commands in this Redis server.",
             "INFO [<command-name> ...]",
-            "    Return details about multiple commands.",
+            "    Return details about multiple Redis commands.",
             "    If no command names are given, documentation details for all",
             "    commands are returned.",
             "DOCS [<command-name> ...]",
-            "    Return documentation details about multiple commands.",
+            "    Return documentation details about multiple Redis commands.",
             "    If no command names are given, documentation details for all",
             "    commands are returned.",
             "GETKEYS <full-command>",
-            "    Return the keys from a full command.",
+            "    Return the keys from a full Redis command.",
             "GETKEYSANDFLAGS <full-command>",
-            "    Return the keys and the access flags from a full command.",
+            "    Return the keys and the access flags from a full Redis command.",
         ],
     )
 }
