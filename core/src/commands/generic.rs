@@ -2,10 +2,13 @@
 //!
 //! EXISTS and TYPE count neither hits nor misses and do not keep a key from eviction; TOUCH does.
 
+use pinnace_engine::Key;
 use pinnace_protocol::{Args, resp};
 
+use super::each_key::for_each_key;
+use super::refusal::Refusal;
 use super::value::kind_name;
-use super::{READ_FAST, WRITE, WRITE_FAST, docs, spec};
+use super::{READ_FAST, WRITE, WRITE_FAST, docs, keyed, spec};
 use crate::command::{CommandSpec, Flags, KeySpec, Run, Split};
 use crate::exec::Exec;
 
@@ -15,7 +18,7 @@ pub(super) static SPECS: &[CommandSpec] = &[
         -2,
         WRITE.and(Flags::SHORT),
         KeySpec::ALL,
-        Run::KeyedSplit(delete, Split::Sum),
+        Run::KeyedSplit(keyed!(delete), Split::Sum),
         docs("generic", "1.0.0", "O(N) with N the number of keys", "Deletes keys."),
     ),
     spec(
@@ -23,7 +26,7 @@ pub(super) static SPECS: &[CommandSpec] = &[
         -2,
         WRITE_FAST,
         KeySpec::ALL,
-        Run::KeyedSplit(delete, Split::Sum),
+        Run::KeyedSplit(keyed!(delete), Split::Sum),
         docs(
             "generic",
             "4.0.0",
@@ -36,7 +39,7 @@ pub(super) static SPECS: &[CommandSpec] = &[
         -2,
         READ_FAST,
         KeySpec::ALL,
-        Run::KeyedSplit(exists, Split::Sum),
+        Run::KeyedSplit(keyed!(exists), Split::Sum),
         docs("generic", "1.0.0", "O(N) with N the number of keys", "Counts the given keys that exist."),
     ),
     spec(
@@ -44,7 +47,7 @@ pub(super) static SPECS: &[CommandSpec] = &[
         -2,
         READ_FAST,
         KeySpec::ALL,
-        Run::KeyedSplit(touch, Split::Sum),
+        Run::KeyedSplit(keyed!(touch), Split::Sum),
         docs(
             "generic",
             "3.2.1",
@@ -62,30 +65,32 @@ pub(super) static SPECS: &[CommandSpec] = &[
     ),
 ];
 
-fn count(exec: &mut Exec<'_>, args: Args<'_>, mut holds: impl FnMut(&mut Exec<'_>, &[u8]) -> bool) {
-    let count = args.from(1).iter().filter(|key| holds(exec, key)).count();
-    exec.integer(count as i64);
+/// Replies how many of the keys `holds` is true of.
+#[inline]
+fn count(
+    exec: &mut Exec<'_>,
+    args: Args<'_>,
+    mut holds: impl FnMut(&mut Exec<'_>, &Key<'_>) -> bool,
+) -> Result<(), Refusal> {
+    let mut count = 0;
+    for_each_key(exec, args, 1, |exec, key, _| {
+        count += i64::from(holds(exec, key));
+        Ok(())
+    })?;
+    exec.integer(count);
+    Ok(())
 }
 
-fn delete(exec: &mut Exec<'_>, args: Args<'_>) {
-    count(exec, args, |exec, bytes| {
-        let key = exec.ks.key(bytes);
-        exec.ks.delete(&key)
-    });
+fn delete(exec: &mut Exec<'_>, args: Args<'_>) -> Result<(), Refusal> {
+    count(exec, args, |exec, key| exec.ks.delete(key))
 }
 
-fn exists(exec: &mut Exec<'_>, args: Args<'_>) {
-    count(exec, args, |exec, bytes| {
-        let key = exec.ks.key(bytes);
-        exec.ks.peek(&key).is_some()
-    });
+fn exists(exec: &mut Exec<'_>, args: Args<'_>) -> Result<(), Refusal> {
+    count(exec, args, |exec, key| exec.ks.peek(key).is_some())
 }
 
-fn touch(exec: &mut Exec<'_>, args: Args<'_>) {
-    count(exec, args, |exec, bytes| {
-        let key = exec.ks.key(bytes);
-        exec.ks.get(&key).is_some()
-    });
+fn touch(exec: &mut Exec<'_>, args: Args<'_>) -> Result<(), Refusal> {
+    count(exec, args, |exec, key| exec.ks.get(key).is_some())
 }
 
 fn kind(exec: &mut Exec<'_>, _: Args<'_>) {

@@ -7,6 +7,7 @@
 mod argument;
 mod bitfield;
 mod bitmap;
+mod each_key;
 mod expire;
 mod expiry;
 mod generic;

@@ -7,6 +7,7 @@
 use pinnace_protocol::{Args, resp};
 use pinnace_types::Deadline;
 
+use super::each_key::for_each_key;
 use super::refusal::Refusal;
 use super::value::{push_value, string};
 use super::{GROW, READ_FAST, docs, keyed, spec};
@@ -51,15 +52,14 @@ const CROSS_SLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot"
 
 fn mget(exec: &mut Exec<'_>, args: Args<'_>) -> Result<(), Refusal> {
     resp::array(exec.out.bytes(), args.len() - 1);
-    for bytes in args.from(1).iter() {
-        let key = exec.ks.key(bytes);
+    for_each_key(exec, args, 1, |exec, key, _| {
         // A value of another type is null here, not an error.
-        match exec.ks.get(&key).as_ref().map(string) {
+        match exec.ks.get(key).as_ref().map(string) {
             Some(Ok(value)) => push_value(exec.out, value),
             Some(Err(_)) | None => resp::null(exec.out.bytes(), exec.resp),
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn are_pairs(args: Args<'_>) -> bool {
@@ -67,11 +67,7 @@ fn are_pairs(args: Args<'_>) -> bool {
 }
 
 fn set_all(exec: &mut Exec<'_>, args: Args<'_>) -> Result<(), Refusal> {
-    for index in (1..args.len()).step_by(2) {
-        let key = exec.ks.key(args.at(index));
-        exec.ks.set(&key, args.at(index + 1), Deadline::NEVER)?;
-    }
-    Ok(())
+    for_each_key(exec, args, 2, |exec, key, at| Ok(exec.ks.set(key, args.at(at + 1), Deadline::NEVER)?))
 }
 
 fn mset(exec: &mut Exec<'_>, args: Args<'_>) -> Result<(), Refusal> {

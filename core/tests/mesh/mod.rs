@@ -1,4 +1,5 @@
 //! The cores of a node in one thread: no socket, no clock, mail delivered by hand.
+#![allow(dead_code, reason = "every test binary has its own copy and uses what it needs")]
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,7 +9,7 @@ use pinnace_core::{Core, CoreConfig, HostSample, Mail, NodeInfo};
 use pinnace_engine::{EngineConfig, PinnedValue};
 use pinnace_protocol::wire::{DetachedSocket, Event, Service, TurnTime, Wire};
 use pinnace_protocol::{OutBuf, OutPart, Slices};
-use pinnace_types::{ConnId, CoreId, HashSeed, Limits, ShardMap, UnixMillis};
+use pinnace_types::{ConnId, CoreId, HashSeed, Limits, ShardMap, UnixMillis, key_slot};
 
 /// 14 November 2023.
 const START_MS: u64 = 1_700_000_000_000;
@@ -103,6 +104,18 @@ impl Mesh {
         self.turn(client.core, &[Event::Data { conn: client.conn, bytes }]);
     }
 
+    /// The core that owns a key.
+    pub fn owner(&self, key: &[u8]) -> usize {
+        let shards = ShardMap::new(SHARDS, self.cores.len() as u16);
+        shards.core_of(shards.shard_of(key_slot(key))).index()
+    }
+
+    /// A key of a core.
+    pub fn key_on(&self, core: usize, number: usize) -> Vec<u8> {
+        let names = (0..).map(|n| format!("key:{n}").into_bytes());
+        names.filter(|name| self.owner(name) == core).nth(number).expect("names do not end")
+    }
+
     /// Delivers mail until there is none.
     pub fn settle(&mut self) {
         for _ in 0..TURNS_MAX {
@@ -137,6 +150,9 @@ impl Mesh {
                 }
             }
         }
+        if bytes.len() as u64 > Limits::DEFAULT.output_pause_bytes {
+            self.turn(client.core, &[Event::Drained { conn: client.conn }]);
+        }
         bytes
     }
 
@@ -152,7 +168,7 @@ impl Mesh {
     }
 
     /// One round of mail and an empty turn for every core; false if there was nothing to do.
-    fn deliver(&mut self) -> bool {
+    pub fn deliver(&mut self) -> bool {
         let time = self.time();
         let mut busy = false;
         for from in 0..self.cores.len() {
