@@ -15,6 +15,7 @@ use crate::effects::Effect;
 use crate::gather::{Outcome, SessionRef};
 
 const QUICK: Flags = INFORMATION.and(Flags::FAST);
+const REPLICATION: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::STALE);
 
 pub(super) static SPECS: &[CommandSpec] = &[
     session("time", 1, QUICK, time, doc("server", "2.6.0", "Tells the time of the node", "O(1)")),
@@ -49,14 +50,14 @@ pub(super) static SPECS: &[CommandSpec] = &[
     session(
         "replicaof",
         3,
-        ADMIN,
+        REPLICATION,
         replicaof,
         doc("server", "5.0.0", "Accepts NO ONE, which is how it is", "O(1)"),
     ),
     session(
         "slaveof",
         3,
-        ADMIN,
+        REPLICATION,
         replicaof,
         doc("server", "1.0.0", "Accepts NO ONE, which is how it is", "O(1)"),
     ),

@@ -86,17 +86,18 @@ pub(in super::super) const CATEGORIES: [&str; 21] = [
 pub(in super::super) fn categories_of(spec: &CommandSpec) -> Vec<&'static str> {
     // A container does nothing itself: Redis calls it slow and leaves it at that.
     let is_container = spec.flags.contains(Flags::CONTAINER) && spec.name != "command";
+    let is_wait = matches!(spec.name, "wait" | "waitaof");
     let is = |name: &&str| match *name {
         "slow" => is_container || !spec.flags.contains(Flags::FAST),
         _ if is_container => false,
         "fast" => spec.flags.contains(Flags::FAST),
-        "keyspace" => spec.group == "generic" && spec.name != "wait" && spec.name != "waitaof",
+        "keyspace" => KEYSPACE.contains(&spec.name) || (spec.group == "generic" && !is_wait),
         "read" => spec.flags.contains(Flags::READONLY),
         "write" => spec.flags.contains(Flags::WRITE),
         "pubsub" => spec.flags.contains(Flags::PUBSUB),
-        "admin" => spec.flags.contains(Flags::ADMIN),
+        "admin" => spec.flags.contains(Flags::ADMIN) || spec.name == "role",
         "dangerous" => spec.flags.contains(Flags::ADMIN) || DANGEROUS.contains(&spec.name),
-        "blocking" => spec.name == "wait" || spec.name == "waitaof",
+        "blocking" => is_wait,
         "connection" => spec.group == "connection" || CONNECTION.iter().any(|own| spec.name.starts_with(own)),
         "transaction" => spec.group == "transactions",
         group => spec.group == group,
@@ -106,5 +107,7 @@ pub(in super::super) fn categories_of(spec: &CommandSpec) -> Vec<&'static str> {
 
 /// Dangerous without being administration: they can take long, lose data or tell much.
 const DANGEROUS: [&str; 8] = ["flushall", "flushdb", "info", "keys", "lastsave", "role", "sort", "debug"];
+/// Of the group `server`, but working on all keys.
+const KEYSPACE: [&str; 3] = ["dbsize", "flushall", "flushdb"];
 /// Of another group, but counted among those on connections.
 const CONNECTION: [&str; 6] = ["command", "wait", "waitaof", "readonly", "readwrite", "asking"];
