@@ -138,6 +138,18 @@ impl Mesh {
         self.call(client, &encode(args))
     }
 
+    /// Whether the node has not closed a connection.
+    pub fn is_open(&self, client: Client) -> bool {
+        self.cores[client.core].1.out.contains_key(&client.conn)
+    }
+
+    /// The client goes away.
+    pub fn disconnect(&mut self, client: Client) {
+        self.cores[client.core].1.out.remove(&client.conn);
+        self.turn(client.core, &[Event::Closed { conn: client.conn }]);
+        self.settle();
+    }
+
     /// Takes the replies that have come.
     pub fn take(&mut self, client: Client) -> Vec<u8> {
         let out = self.cores[client.core].1.out.get_mut(&client.conn).expect("the connection is open");
