@@ -11,7 +11,6 @@ use crate::buffers::BufferPool;
 use crate::clock::Clock;
 use crate::config::{DriverConfig, DriverSettings};
 use crate::error::DriverError;
-use crate::eventfd::EventFd;
 use crate::park;
 use crate::sockets::Sockets;
 use crate::spin::{Idle, Spin};
@@ -29,8 +28,6 @@ pub struct Driver<P: Slices, M: Send> {
     // First, so that the ring is closed before its buffers are unmapped.
     sockets: Sockets<P, M>,
     pool: BufferPool,
-    /// Signalled by completions while the core is parked.
-    completions: EventFd,
     clock: Clock,
     spin: Spin,
     /// When the loop last let other tasks run.
@@ -96,12 +93,10 @@ impl<P: Slices, M: Send> Driver<P, M> {
         let tuning = config.tuning.clone();
         let mut uring = Uring::new(tuning.ring_entries, tuning.slots)?;
         let pool = BufferPool::new(&mut uring, tuning.buffer_count, tuning.buffer_bytes)?;
-        let completions = EventFd::new().map_err(DriverError::system("eventfd"))?;
         let sockets = Sockets::new(uring, config);
         Ok(Self {
             sockets,
             pool,
-            completions,
             clock: Clock::new(),
             spin: Spin::default(),
             yielded_at_ns: 0,
@@ -131,7 +126,8 @@ impl<P: Slices, M: Send> Driver<P, M> {
     where
         S: Service<Pinned = P, Mail = M>,
     {
-        self.sockets.uring.register_eventfd(self.completions.as_raw_fd())?;
+        let park_fd = self.sockets.mesh.gate().park_fd.as_raw_fd();
+        self.sockets.uring.register_eventfd(park_fd)?;
         self.sockets.arm_wake();
         self.sockets.start_accepting();
         let mut store = Vec::new();
@@ -270,14 +266,14 @@ impl<P: Slices, M: Send> Driver<P, M> {
     /// Sleeps in the ring: cheap, but other tasks of the executor have to wait.
     fn nap(&mut self, timeout_ns: u64) -> Result<(), DriverError> {
         // Announced before the last look into the mailboxes; whoever sends looks after having sent.
-        self.sockets.mesh.gate().announce_park();
+        self.sockets.mesh.gate().announce_nap();
         let slept = if self.sockets.mesh.is_quiet() {
             add(&self.sockets.stats.naps, 1);
             self.sockets.uring.enter_and_wait(timeout_ns)
         } else {
             Ok(())
         };
-        self.sockets.mesh.gate().unpark();
+        self.sockets.mesh.gate().announce_awake();
         slept
     }
 
@@ -289,12 +285,12 @@ impl<P: Slices, M: Send> Driver<P, M> {
         if self.sockets.uring.is_quiet() && self.sockets.mesh.is_quiet() {
             add(&self.sockets.stats.parks, 1);
             let timeout = timeout_ns.map(Duration::from_nanos);
-            park::wait_readable(&self.completions, timeout).await?;
+            park::wait_readable(&self.sockets.mesh.gate().park_fd, timeout).await?;
             self.yielded_at_ns = self.clock.monotonic_ns();
         }
-        self.sockets.mesh.gate().unpark();
+        self.sockets.mesh.gate().announce_awake();
         self.sockets.uring.disarm_eventfd();
-        self.completions.clear();
+        self.sockets.mesh.gate().park_fd.clear();
         Ok(())
     }
 

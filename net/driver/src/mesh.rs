@@ -4,14 +4,14 @@
 //! Sending costs no system call and touches no line that a third core writes. A sleeping core is
 //! woken through its eventfd, once per turn of the sender, however many messages there are.
 //!
-//! **No lost wake-up.** The sender pushes, fences, then reads `parked`; the sleeper writes `parked`,
-//! fences, then looks into its mailboxes a last time. Both fences are `SeqCst`, so at least one of the
-//! two sees what the other wrote (the store-buffering pattern): either the sender sees the sleeper and
-//! writes the eventfd, or the sleeper sees the message and does not sleep. The eventfd is a counter, so
-//! a signal that arrives before the sleeper polls it is not lost either.
+//! **No lost wake-up.** The sender pushes, fences, then reads the gate's state; the sleeper writes the
+//! state, fences, then looks into its mailboxes a last time. Both fences are `SeqCst`, so at least one of
+//! the two sees what the other wrote (the store-buffering pattern): either the sender sees the sleeper
+//! and writes an eventfd, or the sleeper sees the message and does not sleep. An eventfd is a counter,
+//! so a signal that arrives before the sleeper waits for it is not lost either.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 
 use pinnace_types::CoreId;
 use rtrb::{Consumer, Producer, PushError, RingBuffer};
@@ -19,39 +19,69 @@ use rtrb::{Consumer, Producer, PushError, RingBuffer};
 use crate::error::DriverError;
 use crate::eventfd::EventFd;
 
+/// The core runs and will look at its mailboxes.
+const AWAKE: u8 = 0;
+/// The core sleeps in its ring, where `nap_fd` is polled.
+const NAPPING: u8 = 1;
+/// The core sleeps in its executor, which waits for `park_fd`.
+const PARKED: u8 = 2;
+
 /// What others need to know of a core to wake it. Two cache lines of its own: the neighbour line is
 /// prefetched with it.
 #[derive(Debug)]
 #[repr(align(128))]
 pub(crate) struct Gate {
-    parked: AtomicBool,
+    state: AtomicU8,
     /// Somebody outside the mesh wants a turn.
     turn_wanted: AtomicBool,
-    pub(crate) eventfd: EventFd,
+    pub(crate) nap_fd: EventFd,
+    /// Also what completions signal while the core is parked. Not the same as `nap_fd`: a poll in the ring
+    /// that completes because of an eventfd may not signal another one at once, the kernel defers that.
+    pub(crate) park_fd: EventFd,
 }
 
 impl Gate {
+    fn new() -> Result<Self, DriverError> {
+        let eventfd = || EventFd::new().map_err(DriverError::system("eventfd"));
+        Ok(Self {
+            state: AtomicU8::new(AWAKE),
+            turn_wanted: AtomicBool::new(false),
+            nap_fd: eventfd()?,
+            park_fd: eventfd()?,
+        })
+    }
+
     /// Wakes the core if it sleeps; true if that took a system call. The caller has published what
     /// the core is to see.
     fn wake(&self) -> bool {
         fence(Ordering::SeqCst);
-        // Only the first of several wakers pays for the system call.
-        let wakes = self.parked.load(Ordering::Relaxed) && self.parked.swap(false, Ordering::Relaxed);
-        if wakes {
-            self.eventfd.signal();
+        if self.state.load(Ordering::Relaxed) == AWAKE {
+            return false;
         }
-        wakes
+        // Only the first of several wakers pays for the system call.
+        match self.state.swap(AWAKE, Ordering::Relaxed) {
+            NAPPING => self.nap_fd.signal(),
+            PARKED => self.park_fd.signal(),
+            _ => return false,
+        }
+        true
     }
 
-    /// Announces sleep. The core must look for work after this and before it sleeps.
+    /// Announces a sleep in the ring. The core must look for work after this and before it sleeps.
+    pub(crate) fn announce_nap(&self) {
+        self.state.store(NAPPING, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Announces a sleep in the executor, likewise.
     pub(crate) fn announce_park(&self) {
-        self.parked.store(true, Ordering::Relaxed);
+        self.state.store(PARKED, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
     /// The core is awake again.
-    pub(crate) fn unpark(&self) {
-        self.parked.store(false, Ordering::Relaxed);
+    pub(crate) fn announce_awake(&self) {
+        self.state.store(AWAKE, Ordering::Relaxed);
     }
 
     /// Whether a turn was asked for since the last call.
@@ -106,12 +136,7 @@ pub struct MeshEnd<M> {
 /// # Errors
 /// If the system has no eventfd left.
 pub fn mesh<M: Send>(core_count: u16, capacity: usize) -> Result<Vec<MeshEnd<M>>, DriverError> {
-    let gates: Arc<[Gate]> = (0..core_count)
-        .map(|_| {
-            let eventfd = EventFd::new().map_err(DriverError::system("eventfd"))?;
-            Ok(Gate { parked: AtomicBool::new(false), turn_wanted: AtomicBool::new(false), eventfd })
-        })
-        .collect::<Result<_, DriverError>>()?;
+    let gates: Arc<[Gate]> = (0..core_count).map(|_| Gate::new()).collect::<Result<_, _>>()?;
     let mut ends: Vec<MeshEnd<M>> = (0..core_count)
         .map(|core| MeshEnd {
             core: CoreId(core),
@@ -216,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_parked_core_costs_a_system_call_and_only_once() {
+    fn only_a_sleeping_core_costs_a_system_call_and_only_once() {
         let mut ends = mesh::<u32>(2, 8).unwrap();
         ends[0].send(CoreId(1), 1).unwrap();
         assert_eq!(ends[0].wake_receivers(), 0);
@@ -225,7 +250,11 @@ mod tests {
             ends[0].send(CoreId(1), mail).unwrap();
         }
         assert_eq!(ends[0].wake_receivers(), 1);
-        assert!(ends[1].gate().eventfd.clear());
+        assert!(ends[1].gate().park_fd.clear());
+        ends[1].gate().announce_nap();
+        ends[0].send(CoreId(1), 4).unwrap();
+        assert_eq!(ends[0].wake_receivers(), 1);
+        assert!(ends[1].gate().nap_fd.clear() && !ends[1].gate().park_fd.clear());
         ends[0].send(CoreId(1), 9).unwrap();
         assert_eq!(ends[0].wake_receivers(), 0);
     }

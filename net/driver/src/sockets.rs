@@ -213,9 +213,9 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         !self.notices.is_empty()
     }
 
-    /// Lets the eventfd of the gate end a wait of the ring. It is never read: every write ends a wait.
+    /// Lets other cores end a wait of the ring. The eventfd is never read: every write ends a wait.
     pub(crate) fn arm_wake(&mut self) {
-        let fd = types::Fd(self.mesh.gate().eventfd.as_raw_fd());
+        let fd = types::Fd(self.mesh.gate().nap_fd.as_raw_fd());
         let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32).multi(true).build();
         let nobody = ConnId { index: 0, generation: 0 };
         self.submit_plain(&entry.user_data(token::encode(Op::Wake, nobody)));

@@ -33,14 +33,27 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         if !conn.takes_replies() {
             return;
         }
+        if conn.out.byte_len() == 0 {
+            // Nothing, or only values without bytes.
+            conn.out.clear();
+            if conn.outgoing.is_idle() {
+                self.on_all_sent(id);
+            }
+            return;
+        }
+        let unsent = conn.unsent() as u64;
+        if unsent > self.settings.output_close_bytes.get() {
+            add(&self.stats.closed_output_limit, 1);
+            return self.begin_close(id);
+        }
+        if unsent > self.settings.output_pause_bytes.get() && conn.paused & pause::OUTPUT == 0 {
+            // A large reply to a client that reads is gone after the next enter: look again then.
+            self.over_limit.push(id);
+        }
         if conn.outgoing.is_idle() {
             conn.outgoing = Outgoing::take(&mut conn.out);
-            if conn.outgoing.is_idle() {
-                return self.on_all_sent(id);
-            }
             self.submit_send(id);
         }
-        self.check_output(id);
     }
 
     /// Puts what remains of the outgoing replies in flight.
@@ -52,18 +65,6 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         // whose slices stay where they are by the contract of `Slices`) and is changed only by the
         // completion of this send; the slot is not freed before.
         unsafe { self.submit(&entry) };
-    }
-
-    fn check_output(&mut self, id: ConnId) {
-        let Some(conn) = self.slab.get(id) else { return };
-        let unsent = conn.unsent() as u64;
-        if unsent > self.settings.output_close_bytes.get() {
-            add(&self.stats.closed_output_limit, 1);
-            self.begin_close(id);
-        } else if unsent > self.settings.output_pause_bytes.get() && conn.paused & pause::OUTPUT == 0 {
-            // A large reply to a client that reads is gone after the next enter: look again then.
-            self.over_limit.push(id);
-        }
     }
 
     /// Pauses the connections that are over the limit even after their send had its chance.

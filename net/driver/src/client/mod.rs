@@ -182,7 +182,10 @@ impl ClientRing {
         self.sockets[connection].receiving = more;
         if let Some(buffer) = cqueue::buffer_select(flags) {
             if result > 0 && !self.sockets[connection].closed {
-                on_event(connection, ClientEvent::Data(self.buffers.bytes(buffer, result.unsigned_abs() as usize)));
+                on_event(
+                    connection,
+                    ClientEvent::Data(self.buffers.bytes(buffer, result.unsigned_abs() as usize)),
+                );
             }
             self.buffers.give_back(buffer);
         }
@@ -219,7 +222,12 @@ impl ClientRing {
         Ok(())
     }
 
-    fn on_closed(&mut self, connection: usize, result: i32, on_event: &mut impl FnMut(usize, ClientEvent<'_>)) {
+    fn on_closed(
+        &mut self,
+        connection: usize,
+        result: i32,
+        on_event: &mut impl FnMut(usize, ClientEvent<'_>),
+    ) {
         let socket = &mut self.sockets[connection];
         if !socket.closed {
             socket.closed = true;

@@ -32,7 +32,8 @@ fn echo(mut socket: TcpStream) {
 #[test]
 fn bytes_come_back_in_order_though_the_pool_is_tiny() {
     let mut ring = ClientRing::new(SMALL, connect(3, echo)).unwrap();
-    let sent: Vec<Vec<u8>> = (0..3u8).map(|c| (0..50_000u32).map(|i| (i % 251) as u8 ^ c).collect()).collect();
+    let sent: Vec<Vec<u8>> =
+        (0..3u8).map(|c| (0..50_000u32).map(|i| (i % 251) as u8 ^ c).collect()).collect();
     for (connection, bytes) in sent.iter().enumerate() {
         assert!(ring.send(connection, &mut bytes.clone()).unwrap());
         assert!(!ring.send(connection, &mut vec![1]).unwrap(), "one send at a time");
@@ -74,7 +75,8 @@ fn a_peer_that_leaves_is_told_once_and_the_others_go_on() {
 
 #[test]
 fn a_ring_dropped_with_a_send_under_way_ends_soon() {
-    let mut ring = ClientRing::new(SMALL, connect(1, |_socket| thread::sleep(Duration::from_secs(2)))).unwrap();
+    let mut ring =
+        ClientRing::new(SMALL, connect(1, |_socket| thread::sleep(Duration::from_secs(2)))).unwrap();
     ring.send(0, &mut vec![0; 64 << 20]).unwrap();
     ring.turn(Wait::No, |_, _| ()).unwrap();
     assert!(ring.is_sending(0), "64 MiB do not fit into socket buffers");
