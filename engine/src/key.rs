@@ -54,20 +54,20 @@ pub struct ScanCursor(u64);
 impl ScanCursor {
     /// Where a scan begins.
     pub const START: Self = Self(0);
-    /// Bits of the hash that orders the keys of a shard.
-    pub(crate) const HASH_BITS: u32 = 27;
+    /// Bits of a position within a shard, at most; 14 bits are left for the shard.
+    pub(crate) const POSITION_BITS: u32 = 34;
 
-    pub(crate) fn at(shard: ShardId, hash_position: u32) -> Self {
-        debug_assert!(hash_position < 1 << Self::HASH_BITS);
-        Self(u64::from(shard.0) << Self::HASH_BITS | u64::from(hash_position))
+    pub(crate) fn at(shard: ShardId, position: u64) -> Self {
+        debug_assert!(position < 1 << Self::POSITION_BITS);
+        Self(u64::from(shard.0) << Self::POSITION_BITS | position)
     }
 
     pub(crate) fn shard(self) -> ShardId {
-        ShardId((self.0 >> Self::HASH_BITS) as u16)
+        ShardId((self.0 >> Self::POSITION_BITS) as u16)
     }
 
-    pub(crate) fn hash_position(self) -> u32 {
-        (self.0 & ((1 << Self::HASH_BITS) - 1)) as u32
+    pub(crate) fn position(self) -> u64 {
+        self.0 & ((1 << Self::POSITION_BITS) - 1)
     }
 }
 

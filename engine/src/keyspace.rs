@@ -1,74 +1,88 @@
-//! The keyspace of one core.
+//! The keyspace of one core: the public calls, and what they share.
+//!
+//! Writing, evicting, cleaning, expiring and scanning have their own files beside this one.
 
-use std::collections::BTreeMap;
-use std::ops::Bound;
+mod clean;
+mod evict;
+mod expire;
+mod maintain;
+mod place;
+mod scan;
+mod write;
 
-use pinnace_mem::LargeValue;
-use pinnace_types::{CoreId, Deadline, Prng, ShardId, ShardMap, UnixMillis, key_slot};
+use pinnace_mem::{Found, Index, Item, LargeValue, Memory};
+use pinnace_types::{CoreId, Deadline, ShardId, ShardMap, UnixMillis, key_slot};
 
 use crate::config::{EngineConfig, MemoryPolicy};
 use crate::entry::{Entry, ValueKind, ValueRef, Version};
-use crate::error::{EngineError, WriteError};
-use crate::key::{Key, ScanCursor};
+use crate::error::EngineError;
+use crate::expiry::Expiry;
+use crate::ghost::Ghost;
+use crate::key::Key;
+use crate::large::LargeValues;
+use crate::segment::{QueueId, Segments};
+use crate::sizing::{Sizing, divide};
 use crate::stats::{EngineStats, MemoryUse};
-
-type Place = (u16, u32, Box<[u8]>);
-
-enum Value {
-    Bytes(Box<[u8]>),
-    Large(LargeValue),
-}
-
-struct Item {
-    value: Value,
-    deadline: Deadline,
-    frequency: u8,
-    version: Option<Version>,
-}
-
-impl Item {
-    fn value(&self) -> ValueRef<'_> {
-        match &self.value {
-            Value::Bytes(bytes) => ValueRef::Bytes(bytes),
-            Value::Large(large) => ValueRef::Large(large),
-        }
-    }
-
-    fn entry(&self) -> Entry<'_> {
-        Entry {
-            value: self.value(),
-            deadline: self.deadline,
-            frequency: self.frequency,
-            kind: ValueKind::String,
-            version: self.version,
-        }
-    }
-}
+use clean::Cleaner;
+use evict::Evictor;
 
 /// All keys of one core.
 pub struct Keyspace {
     config: EngineConfig,
-    items: BTreeMap<Place, Item>,
-    bytes: u64,
+    sizing: Sizing,
+    memory: Memory,
+    index: Index,
+    segments: Segments,
+    large: LargeValues,
+    ghost: Ghost,
+    expiry: Expiry,
+    cleaner: Cleaner,
+    evictor: Evictor,
     now: UnixMillis,
+    /// The last version that was given out.
     versions: u64,
+    /// Items with a deadline.
+    deadlines: u64,
+    /// The next shard whose table is looked at for shrinking.
+    shrink_shard: u16,
     stats: EngineStats,
 }
 
-/// Values longer than this are kept in blocks of their own.
-const LARGE_BYTES: usize = 64 << 10;
+impl std::fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keyspace").field("core", &self.config.core).field("len", &self.len()).finish()
+    }
+}
 
 impl Keyspace {
     /// Builds an empty keyspace.
     ///
     /// # Errors
-    /// When the budget is too small or a setting is out of range.
+    /// When the budget is too small, a setting is out of range or the system refuses the addresses.
     pub fn new(config: EngineConfig) -> Result<Self, EngineError> {
-        if config.key_bytes_max > 65_535 {
-            return Err(EngineError::Setting { setting: "key_bytes_max", allowed: "at most 65535" });
-        }
-        let stats = EngineStats::default();
-        Ok(Self { config, items: BTreeMap::new(), bytes: 0, now: UnixMillis(0), versions: 0, stats })
+        let sizing = divide(&config)?;
+        let memory =
+            Memory::new(sizing.segments, sizing.segment_shift, sizing.huge_pages).map_err(|error| {
+                let bytes = u64::from(sizing.segments) << sizing.segment_shift;
+                EngineError::Reserve { bytes, reason: error.to_string() }
+            })?;
+        Ok(Self {
+            index: Index::new(&memory, config.shards.shard_count()),
+            segments: Segments::new(sizing.segments),
+            large: LargeValues::default(),
+            ghost: Ghost::new(config.ghost, &memory),
+            expiry: Expiry::new(sizing.segments),
+            cleaner: Cleaner::default(),
+            evictor: Evictor::default(),
+            now: UnixMillis(0),
+            versions: 0,
+            deadlines: 0,
+            shrink_shard: 0,
+            stats: EngineStats::default(),
+            config,
+            sizing,
+            memory,
+        })
     }
 
     /// Tells the time.
@@ -91,6 +105,7 @@ impl Keyspace {
     }
 
     /// Which shards there are.
+    #[inline]
     #[must_use]
     pub fn shards(&self) -> ShardMap {
         self.config.shards
@@ -100,245 +115,85 @@ impl Keyspace {
     #[inline]
     #[must_use]
     pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
-        Key::new(bytes, self.config.hash_seed.hash(bytes), self.config.shards.shard_of(key_slot(bytes)))
+        let shards = self.config.shards;
+        let shard = if shards.shard_count() == 1 { ShardId(0) } else { shards.shard_of(key_slot(bytes)) };
+        Key::new(bytes, self.config.hash_seed.hash(bytes), shard)
     }
 
     /// Phase 1 of a batch: fetches the index bucket.
     #[inline]
-    pub fn prefetch_index(&self, _key: &Key<'_>) {}
-
-    /// Phase 2 of a batch: fetches the item.
-    #[inline]
-    pub fn prefetch_item(&self, _key: &Key<'_>) {}
-
-    fn place(key: &Key<'_>) -> Place {
-        (key.shard().0, (key.hash().0 >> 37) as u32, Box::from(key.bytes()))
+    pub fn prefetch_index(&self, key: &Key<'_>) {
+        self.index.prefetch(key.shard().0, key.hash().0);
     }
 
-    fn live(&mut self, key: &Key<'_>) -> Option<&mut Item> {
-        let place = Self::place(key);
-        let now = self.now;
-        if self.items.get(&place)?.deadline.is_past(now) {
-            self.remove(&place);
-            self.stats.expired += 1;
+    /// Phase 2 of a batch: looks into the bucket and fetches the item.
+    #[inline]
+    pub fn prefetch_item(&self, key: &Key<'_>) {
+        if let Some(location) = self.index.guess(key.shard().0, key.hash().0) {
+            self.memory.prefetch(location);
+        }
+    }
+
+    /// The slot of a key, whether expired or not.
+    #[inline(always)]
+    fn find(&self, key: &Key<'_>) -> Option<Found> {
+        self.index.find(key.shard().0, key.hash().0, |at| self.memory.key_matches(at, key.bytes()))
+    }
+
+    /// The slot of a live key; an expired item is buried on the way.
+    #[inline(always)]
+    fn find_live(&mut self, key: &Key<'_>) -> Option<Found> {
+        let found = self.find(key)?;
+        let item = self.memory.item(found.location);
+        if item.header.has_deadline() && Deadline::from_raw(item.deadline()).is_past(self.now) {
+            self.expire_found(&found);
             return None;
         }
-        self.items.get_mut(&place)
-    }
-
-    fn remove(&mut self, place: &Place) -> bool {
-        let Some(item) = self.items.remove(place) else { return false };
-        self.bytes -= (place.2.len() + item.value().len() + 64) as u64;
-        true
+        Some(found)
     }
 
     /// Looks a key up; counts the hit or miss, here and in the item's counter.
+    #[inline]
     pub fn get(&mut self, key: &Key<'_>) -> Option<Entry<'_>> {
-        if self.live(key).is_none() {
+        let Some(found) = self.find_live(key) else {
             self.stats.misses += 1;
             return None;
-        }
+        };
         self.stats.hits += 1;
-        self.live(key).map(|item| {
-            item.frequency = (item.frequency + 1).min(3);
-            item.entry()
-        })
+        self.index.touch(&found);
+        Some(entry(&self.large, self.memory.item(found.location), found.frequency))
     }
 
     /// Looks a key up without a trace.
+    #[inline]
     pub fn peek(&mut self, key: &Key<'_>) -> Option<Entry<'_>> {
-        self.live(key).map(|item| item.entry())
-    }
-
-    /// Writes a value.
-    ///
-    /// # Errors
-    /// When a length is over its limit or there is no memory; nothing is changed then.
-    pub fn set(&mut self, key: &Key<'_>, value: &[u8], deadline: Deadline) -> Result<(), WriteError> {
-        self.set_parts(key, &[value], deadline)
-    }
-
-    /// Writes a value that is given in pieces.
-    ///
-    /// # Errors
-    /// As [`Keyspace::set`].
-    pub fn set_parts(
-        &mut self,
-        key: &Key<'_>,
-        parts: &[&[u8]],
-        deadline: Deadline,
-    ) -> Result<(), WriteError> {
-        let len = parts.iter().map(|p| p.len() as u64).sum::<u64>();
-        let (key_max, value_max) = (self.config.key_bytes_max, self.config.value_bytes_max);
-        if key.bytes().len() > key_max as usize {
-            return Err(WriteError::KeyTooLong { len: key.bytes().len(), max: key_max });
-        }
-        if len > value_max {
-            return Err(WriteError::ValueTooLarge { len, max: value_max });
-        }
-        let version = self.live(key).map(|item| (item.frequency, item.version));
-        let need = key.bytes().len() as u64 + len + 64;
-        self.make_room(need)?;
-        let (frequency, version) = version.unwrap_or((0, None));
-        let version = version.map(|_| self.next_version());
-        let bytes = parts.concat();
-        let value = if bytes.len() > LARGE_BYTES {
-            Value::Large(LargeValue::from(bytes.as_slice()))
-        } else {
-            Value::Bytes(bytes.into_boxed_slice())
-        };
-        let place = Self::place(key);
-        self.remove(&place);
-        self.bytes += need;
-        self.stats.sets += 1;
-        self.items.insert(place, Item { value, deadline, frequency, version });
-        Ok(())
-    }
-
-    fn make_room(&mut self, need: u64) -> Result<(), WriteError> {
-        if need > self.config.memory_bytes {
-            return Err(WriteError::OutOfMemory);
-        }
-        while self.bytes + need > self.config.memory_bytes {
-            if self.config.policy == MemoryPolicy::Reject {
-                self.stats.out_of_memory += 1;
-                return Err(WriteError::OutOfMemory);
-            }
-            let place = self.items.keys().next().expect("bytes are counted only for items").clone();
-            self.remove(&place);
-            self.stats.evicted += 1;
-        }
-        Ok(())
-    }
-
-    fn next_version(&mut self) -> Version {
-        self.versions += 1;
-        Version(self.versions)
-    }
-
-    /// Removes a key; true if it was live.
-    pub fn delete(&mut self, key: &Key<'_>) -> bool {
-        let was_live = self.live(key).is_some();
-        if was_live {
-            self.remove(&Self::place(key));
-            self.stats.deletes += 1;
-        }
-        was_live
-    }
-
-    /// Changes when a key expires; false if it is absent.
-    ///
-    /// # Errors
-    /// When the deadline needs room that is not there.
-    pub fn set_deadline(&mut self, key: &Key<'_>, deadline: Deadline) -> Result<bool, WriteError> {
-        let next = self.versions + 1;
-        let Some(item) = self.live(key) else { return Ok(false) };
-        item.deadline = deadline;
-        item.version = item.version.map(|_| Version(next));
-        self.versions = next;
-        Ok(true)
-    }
-
-    /// The version of a key, from now on changed by every write to it.
-    ///
-    /// # Errors
-    /// When the version needs room that is not there.
-    pub fn version(&mut self, key: &Key<'_>) -> Result<Option<Version>, WriteError> {
-        let next = self.versions + 1;
-        let Some(item) = self.live(key) else { return Ok(None) };
-        let version = *item.version.get_or_insert(Version(next));
-        self.versions = next;
-        Ok(Some(version))
-    }
-
-    /// Visits at least the next `items_max` live items, if there are that many, in an order that
-    /// no growth of the index disturbs; gives the position to go on from, or `None` at the end.
-    pub fn scan(
-        &mut self,
-        cursor: ScanCursor,
-        items_max: usize,
-        visit: &mut dyn FnMut(&[u8], &Entry<'_>),
-    ) -> Option<ScanCursor> {
-        let from: Place = (cursor.shard().0, cursor.hash_position(), Box::default());
-        let mut visited = 0;
-        let mut last = None;
-        for (place, item) in self.items.range((Bound::Included(from), Bound::Unbounded)) {
-            let position = (place.0, place.1);
-            if visited >= items_max && last != Some(position) {
-                return Some(ScanCursor::at(ShardId(place.0), place.1));
-            }
-            last = Some(position);
-            if !item.deadline.is_past(self.now) {
-                visited += 1;
-                visit(&place.2, &item.entry());
-            }
-        }
-        None
-    }
-
-    /// Writes a random live key to `out`; false if there is none.
-    pub fn random_key(&mut self, prng: &mut Prng, out: &mut Vec<u8>) -> bool {
-        let now = self.now;
-        let live = || self.items.iter().filter(|(_, item)| !item.deadline.is_past(now));
-        let count = live().count() as u64;
-        if count == 0 {
-            return false;
-        }
-        let pick = prng.below(count) as usize;
-        out.clear();
-        out.extend_from_slice(&live().nth(pick).expect("pick is below the count").0.2);
-        true
-    }
-
-    /// Removes everything.
-    pub fn clear(&mut self) {
-        self.items.clear();
-        self.bytes = 0;
-    }
-
-    /// Removes everything of one shard.
-    pub fn clear_shard(&mut self, shard: ShardId) {
-        let places: Vec<Place> = self.items.keys().filter(|p| p.0 == shard.0).cloned().collect();
-        for place in places {
-            self.remove(&place);
-        }
+        let found = self.find_live(key)?;
+        Some(entry(&self.large, self.memory.item(found.location), found.frequency))
     }
 
     /// Number of items; expired ones count until they are found.
+    #[inline]
     #[must_use]
     pub fn len(&self) -> u64 {
-        self.items.len() as u64
+        self.index.len()
     }
 
     /// Whether there is no item.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.len() == 0
     }
 
     /// Number of items of one shard.
     #[must_use]
     pub fn shard_len(&self, shard: ShardId) -> u64 {
-        self.items.keys().filter(|p| p.0 == shard.0).count() as u64
+        self.index.shard_len(shard.0)
     }
 
     /// Number of items that have a deadline.
     #[must_use]
     pub fn deadlines_len(&self) -> u64 {
-        self.items.values().filter(|item| item.deadline != Deadline::NEVER).count() as u64
-    }
-
-    /// Does at most about `work_max` items' worth of background work; true if there is more.
-    pub fn maintain(&mut self, _work_max: u32) -> bool {
-        let now = self.now;
-        let is_past = |item: &Item| item.deadline.is_past(now);
-        let places: Vec<Place> =
-            self.items.iter().filter(|(_, item)| is_past(item)).map(|(place, _)| place.clone()).collect();
-        for place in places {
-            self.remove(&place);
-            self.stats.expired += 1;
-        }
-        false
+        self.deadlines
     }
 
     /// The counters.
@@ -355,20 +210,31 @@ impl Keyspace {
     /// Where the budget is.
     #[must_use]
     pub fn memory(&self) -> MemoryUse {
-        let budget = self.config.memory_bytes;
+        let segment_bytes = u64::from(self.memory.segment_bytes());
+        let free = u64::from(self.memory.free_segments()) * segment_bytes;
+        let total = u64::from(self.memory.segment_count()) * segment_bytes;
+        let ghost = self.ghost.page_bytes();
         MemoryUse {
-            budget,
-            segments: self.bytes,
-            live: self.bytes,
-            free: budget - self.bytes,
-            ..MemoryUse::default()
+            budget: self.config.memory_bytes,
+            index: self.memory.page_bytes() - ghost,
+            ghost,
+            metadata: self.sizing.fixed_bytes + self.index.list_bytes() + self.memory.large_list_bytes(),
+            segments: total - free,
+            live: self.segments.live + self.large.value_bytes(),
+            dead: self.segments.dead(self.memory.segment_bytes()) + self.segments.waste,
+            free,
+            large: self.memory.large_bytes(),
         }
     }
 
     /// Bytes that an item takes, its index slot included.
     pub fn item_bytes(&mut self, key: &Key<'_>) -> Option<u64> {
-        let key_len = key.bytes().len();
-        self.live(key).map(|item| (key_len + item.value().len() + 64) as u64)
+        /// A slot at the load at which a table grows: 8 B / (7 / 8), rounded.
+        const SLOT_BYTES: u64 = 9;
+        let found = self.find_live(key)?;
+        let item = self.memory.item(found.location);
+        let large = item.large_id().map_or(0, |id| self.large.get(id).len() as u64);
+        Some(u64::from(item.header.item_bytes()) + large + SLOT_BYTES)
     }
 
     /// What a full budget means from now on.
@@ -376,9 +242,9 @@ impl Keyspace {
         self.config.policy = policy;
     }
 
-    /// Changes the small queue's share.
+    /// Changes the small queue's share, within 1 to 90.
     pub fn set_small_share_percent(&mut self, percent: u8) {
-        self.config.small_share_percent = percent;
+        self.config.small_share_percent = percent.clamp(1, 90);
     }
 
     /// Changes the hits that let an item into the main queue.
@@ -390,4 +256,41 @@ impl Keyspace {
     pub fn set_ghost_percent(&mut self, percent: u8) {
         self.config.ghost_percent = percent;
     }
+
+    /// Shard and hash of a key in the log.
+    #[inline]
+    fn coordinates(&self, key: &[u8]) -> (u16, u64) {
+        let key = self.key(key);
+        (key.shard().0, key.hash().0)
+    }
+
+    /// Which queue the item at a location is in.
+    #[inline]
+    fn queue_of(&self, location: u64) -> QueueId {
+        self.segments.at(self.memory.segment_of(location)).queue
+    }
 }
+
+/// What a caller sees of an item.
+#[inline(always)]
+fn entry<'a>(large: &'a LargeValues, item: Item<'a>, frequency: u8) -> Entry<'a> {
+    let value = match item.large_id() {
+        None => ValueRef::Bytes(item.value()),
+        Some(id) => ValueRef::Large(large.get(id)),
+    };
+    Entry {
+        value,
+        deadline: Deadline::from_raw(item.deadline()),
+        frequency,
+        kind: ValueKind::String,
+        version: item.version().map(Version),
+    }
+}
+
+/// A large value's handle, for what is returned across modules.
+type Large = LargeValue;
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod verify;

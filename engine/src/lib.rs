@@ -8,8 +8,13 @@
 mod config;
 mod entry;
 mod error;
+mod expiry;
+mod ghost;
 mod key;
 mod keyspace;
+mod large;
+mod segment;
+mod sizing;
 mod stats;
 pub mod value;
 

@@ -138,6 +138,12 @@ impl Index {
         ready
     }
 
+    /// Whether a slot can be added to a shard without another page, though perhaps at a high load.
+    #[must_use]
+    pub fn has_spare_slots(&self, shard: u16) -> bool {
+        self.tables[usize::from(shard)].has_spare_slots()
+    }
+
     /// Adds a slot; [`Index::make_ready`] was called for it.
     pub fn insert(&mut self, shard: u16, hash: u64, location: u64, frequency: u8) {
         let position = self.layout.position(hash);

@@ -252,12 +252,3 @@ mod tests {
         assert!(read(&value).iter().all(|&b| b == 3));
     }
 }
-
-impl From<&[u8]> for LargeValue {
-    /// A value in a memory of its own.
-    fn from(bytes: &[u8]) -> Self {
-        let segments = (bytes.len() as u32).div_ceil(1 << 16) + 1;
-        let mut memory = Memory::new(segments, 16, false).expect("address space for one value");
-        memory.store_large(&[bytes]).expect("the memory was made for the value")
-    }
-}

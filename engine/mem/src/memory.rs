@@ -291,6 +291,26 @@ impl Memory {
         unsafe { std::ptr::copy_nonoverlapping(source, target, len as usize) };
     }
 
+    /// Copies an item to another place with other traits; gives its new size.
+    ///
+    /// # Panics
+    /// As [`Memory::copy_item`].
+    pub fn copy_item_with(&mut self, from: u64, to: u64, traits: &Traits) -> u32 {
+        let old = self.header(from);
+        let new = Header::new(traits, old.key_len, old.value_len);
+        let out = self.log_bytes(to, new.key_offset());
+        out[..HEADER_BYTES as usize].copy_from_slice(&new.to_bytes());
+        if let Some(deadline) = traits.deadline {
+            out[HEADER_BYTES as usize..][..6].copy_from_slice(&deadline.to_le_bytes()[..6]);
+        }
+        if let Some(version) = traits.version {
+            out[new.version_offset() as usize..][..8].copy_from_slice(&version.to_le_bytes());
+        }
+        let (source, target) = (from + u64::from(old.key_offset()), to + u64::from(new.key_offset()));
+        self.copy_item(source, target, u32::from(old.key_len) + old.value_len);
+        new.item_bytes()
+    }
+
     /// Replaces the deadline of an item that has room for one; gives the old one.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use crate::map::Mapping;
+use crate::map::{Mapping, prefetch};
 use crate::memory::{Memory, PAGE_SHIFT};
 
 /// Bytes of a page.
@@ -42,6 +42,20 @@ impl Pages {
     #[must_use]
     pub fn new(memory: &Memory, count: usize) -> Self {
         Self { pages: (0..count).map(|_| None).collect(), map: Rc::clone(&memory.map) }
+    }
+
+    /// Another array of `count` absent pages of the same memory.
+    #[must_use]
+    pub fn sibling(&self, count: usize) -> Self {
+        Self { pages: (0..count).map(|_| None).collect(), map: Rc::clone(&self.map) }
+    }
+
+    /// Fetches a word's line into the cache.
+    #[inline]
+    pub fn prefetch_word(&self, index: usize, word: usize) {
+        if let Some(address) = self.address(index) {
+            prefetch(address.wrapping_add(word % (PAGE_BYTES as usize / 4) * 4));
+        }
     }
 
     /// Number of pages, absent ones included.

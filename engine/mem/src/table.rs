@@ -417,6 +417,12 @@ impl Table {
         self.stash.len() <= STASH_MAX * 4
     }
 
+    /// Whether a slot can be added without another page: load may rise for a while above where
+    /// growth begins.
+    pub(crate) fn has_spare_slots(&self) -> bool {
+        self.stash.len() <= STASH_MAX && self.len * 16 < self.current.homes * 8 * 15
+    }
+
     /// The first part of a table that had none.
     fn begin(&mut self, pages: usize, memory: &mut Memory) -> bool {
         let mut part = Part::new(memory, pages);

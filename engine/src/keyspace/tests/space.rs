@@ -1,0 +1,1 @@
+//! How much of a budget holds live items.
