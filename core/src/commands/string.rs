@@ -227,6 +227,10 @@ fn getrange(exec: &mut Exec<'_>, args: Args<'_>) -> Result<(), Refusal> {
         return Ok(());
     };
     let (first, last) = (span.first as usize, span.last as usize);
+    if last - first + 1 == value.len() {
+        push_value(exec.out, value);
+        return Ok(());
+    }
     let out = exec.out.bytes();
     resp::bulk_header(out, last - first + 1);
     let mut base = 0;
