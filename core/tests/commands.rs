@@ -77,6 +77,10 @@ fn large_values_are_strings_like_any_other() {
         let bit = u8::from(model[800_000] & 0x20 != 0);
         assert_eq!(mesh.request(client, &[b"GETBIT", b"k", b"6400002"]), format!(":{bit}\r\n").as_bytes());
         assert_eq!(ask(&mut mesh, client, "INCR k"), "-ERR value is not an integer or out of range\r\n");
+        assert_eq!(ask(&mut mesh, client, "INCRBYFLOAT k 1"), "-ERR value is not a valid float\r\n");
+        let field = u32::from_be_bytes(model[700_000..700_004].try_into().expect("four bytes"));
+        let reply = ask(&mut mesh, client, "BITFIELD k GET u32 #175000 GET u8 7200000");
+        assert_eq!(reply, format!("*2\r\n:{field}\r\n:0\r\n"));
         assert_eq!(ask(&mut mesh, client, "OBJECT ENCODING k"), "$3\r\nraw\r\n");
 
         assert_eq!(mesh.request(client, &[b"APPEND", b"k", b"end"]), b":900003\r\n");

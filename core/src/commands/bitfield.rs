@@ -1,12 +1,13 @@
 //! BITFIELD: several integers of any width in one string.
 
+use pinnace_engine::ValueRef;
 use pinnace_engine::value::bitfield::{Field, Overflow};
 use pinnace_protocol::{Args, resp};
 use pinnace_types::Limits;
 
 use super::argument::{integer, scaled_bit_offset};
 use super::refusal::{Refusal, SYNTAX};
-use super::value::{grow, load, store, string};
+use super::value::{copy_range, grow, load, store, string};
 use super::{GROW, READ_FAST, building, docs, spec};
 use crate::command::{CommandSpec, KeySpec, Run};
 use crate::exec::Exec;
@@ -141,14 +142,22 @@ fn run(exec: &mut Exec<'_>, steps: &[Step]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Bytes that a field of 64 bits touches at most.
+const FIELD_BYTES_MAX: usize = 9;
+
 fn read_only(exec: &mut Exec<'_>, steps: &[Step]) -> Result<(), Refusal> {
-    let key = exec.first_key;
-    exec.scratch.clear();
-    if let Some(entry) = exec.ks.get(&key) {
-        string(&entry)?.copy_to(exec.scratch);
-    }
-    let replies: Vec<Option<i64>> =
-        steps.iter().map(|step| Some(step.field.read(exec.scratch, step.offset))).collect();
+    let value = match exec.ks.get(&exec.first_key) {
+        None => ValueRef::Bytes(b""),
+        Some(entry) => string(&entry)?,
+    };
+    // Only the bytes of the field are copied: the value may be large.
+    let mut read = |step: &Step| {
+        let first = (step.offset / 8) as usize;
+        exec.scratch.clear();
+        copy_range(value, first..first + FIELD_BYTES_MAX, exec.scratch);
+        Some(step.field.read(exec.scratch, step.offset % 8))
+    };
+    let replies: Vec<Option<i64>> = steps.iter().map(&mut read).collect();
     reply(exec, &replies);
     Ok(())
 }

@@ -3,13 +3,13 @@
 use pinnace_engine::ValueRef;
 use pinnace_engine::value::extended::Extended;
 use pinnace_engine::value::integer as integers;
-use pinnace_protocol::Args;
+use pinnace_protocol::{Args, resp};
 use pinnace_types::Deadline;
 
 use super::argument::integer;
 use super::refusal::{NOT_AN_INTEGER, Refusal};
-use super::value::{load, store, string};
-use super::{GROW_FAST, building, docs, keyed, spec};
+use super::value::string;
+use super::{GROW_FAST, docs, keyed, spec};
 use crate::command::{CommandSpec, KeySpec, Run};
 use crate::exec::Exec;
 
@@ -51,7 +51,7 @@ pub(super) static SPECS: &[CommandSpec] = &[
         3,
         GROW_FAST,
         KeySpec::ONE,
-        Run::Keyed(building!(incrbyfloat)),
+        Run::Keyed(keyed!(incrbyfloat)),
         docs("string", "2.6.0", "O(1)", "Adds a decimal number to the one at a key, which is 0 if absent."),
     ),
 ];
@@ -100,12 +100,17 @@ fn add(exec: &mut Exec<'_>, by: i64) -> Result<(), Refusal> {
 fn incrbyfloat(exec: &mut Exec<'_>, args: Args<'_>) -> Result<(), Refusal> {
     let key = exec.first_key;
     let parse = |text: &[u8]| Extended::parse(text).ok_or(Refusal::Text(NOT_A_FLOAT));
-    let deadline = load(exec, &key)?;
-    let old = if deadline.is_some() { parse(exec.scratch)? } else { Extended::ZERO };
+    let (old, deadline) = match exec.ks.peek(&key) {
+        None => (Extended::ZERO, Deadline::NEVER),
+        Some(entry) => match string(&entry)? {
+            ValueRef::Bytes(bytes) => (parse(bytes)?, entry.deadline),
+            ValueRef::Large(_) => return Err(NOT_A_FLOAT.into()),
+        },
+    };
     let new = old.checked_add(parse(args.at(2))?).ok_or(Refusal::Text(NOT_FINITE))?;
     exec.scratch.clear();
     new.print(exec.scratch);
-    store(exec, &key, deadline)?;
-    pinnace_protocol::resp::bulk(exec.out.bytes(), exec.scratch);
+    exec.ks.set(&key, exec.scratch, deadline)?;
+    resp::bulk(exec.out.bytes(), exec.scratch);
     Ok(())
 }

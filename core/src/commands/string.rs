@@ -8,7 +8,7 @@ use pinnace_types::Deadline;
 use super::argument::{check_length, integer};
 use super::expiry::Lifetime;
 use super::refusal::{Refusal, SYNTAX};
-use super::value::{Taken, grow, load, push_value, slices_of, store, string};
+use super::value::{Taken, copy_range, grow, load, push_value, slices_of, store, string};
 use super::{GROW, GROW_FAST, READ, READ_FAST, WRITE_FAST, building, docs, keyed, spec};
 use crate::command::{CommandSpec, KeySpec, Run};
 use crate::exec::Exec;
@@ -233,13 +233,7 @@ fn getrange(exec: &mut Exec<'_>, args: Args<'_>) -> Result<(), Refusal> {
     }
     let out = exec.out.bytes();
     resp::bulk_header(out, last - first + 1);
-    let mut base = 0;
-    for slice in value.slices() {
-        let from = first.clamp(base, base + slice.len()) - base;
-        let to = (last + 1).clamp(base, base + slice.len()) - base;
-        out.extend_from_slice(&slice[from..to]);
-        base += slice.len();
-    }
+    copy_range(value, first..last + 1, out);
     resp::crlf(out);
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Values on their way from the keyspace to a reply or into a new value.
 
+use std::ops::Range;
+
 use pinnace_engine::{Entry, Key, PinnedValue, ValueKind, ValueRef, WriteError};
 use pinnace_protocol::{OutBuf, Slices, resp};
 use pinnace_types::Deadline;
@@ -67,6 +69,16 @@ impl Taken {
             Self::Copied => resp::bulk(exec.out.bytes(), exec.scratch),
             Self::Pinned(large) => push_large(exec.out, large),
         }
+    }
+}
+
+/// Appends the bytes of `range`, as far as the value has them.
+pub(super) fn copy_range(value: ValueRef<'_>, range: Range<usize>, out: &mut Vec<u8>) {
+    let mut base = 0;
+    for slice in value.slices() {
+        let within = |position: usize| position.clamp(base, base + slice.len()) - base;
+        out.extend_from_slice(&slice[within(range.start)..within(range.end)]);
+        base += slice.len();
     }
 }
 
