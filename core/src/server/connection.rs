@@ -5,7 +5,7 @@ use pinnace_protocol::resp::{self, Version};
 use pinnace_types::ConnId;
 
 use super::reply::{CONNECTION, INFORMATION, NOT_AN_INTEGER, SYNTAX_ERROR};
-use super::reply::{doc, fail, ok, parse_i64, session, shown, wrong_arity};
+use super::reply::{doc, fail, no_session, ok, parse_i64, session, shown, wrong_arity};
 use super::{REDIS_VERSION, monitor, pubsub};
 use crate::command::{CommandSpec, Flags};
 use crate::core::Core;
@@ -91,7 +91,7 @@ fn hello(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>
     {
         return fail(core, out, WRONG_PASSWORD);
     }
-    let Some(own) = core.session_mut(session.conn) else { return Outcome::Replied };
+    let Some(own) = core.session_mut(session.conn) else { return no_session(core, out, args) };
     if let Some(name) = hello.name {
         own.name = name.to_vec();
     }

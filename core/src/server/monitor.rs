@@ -12,7 +12,7 @@ use pinnace_types::{ConnId, CoreId};
 
 use super::control::Control;
 use super::redact::{REDACTED, is_secret};
-use super::reply::{ADMIN, ask_all, doc, gathered, ok, reply, session};
+use super::reply::{ADMIN, ask_all, doc, gathered, no_session, ok, reply, session};
 use crate::command::{CommandSpec, Flags};
 use crate::core::Core;
 use crate::effects::Effect;
@@ -60,9 +60,11 @@ impl Monitors {
     }
 }
 
-fn monitor(core: &mut Core, session: SessionRef, _args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
-    if core.session(session.conn).is_none_or(|own| own.monitor) {
-        return ok(out);
+fn monitor(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
+    match core.session(session.conn) {
+        None => return no_session(core, out, args),
+        Some(own) if own.monitor => return ok(out),
+        Some(_) => {}
     }
     let (id, count) = (core.config.core.0.to_string(), (core.server.monitors.own.len() + 1).to_string());
     // Every core must feed before the client hears OK, or it could miss what it sends next.

@@ -29,6 +29,13 @@ pub(super) fn ok(out: &mut Vec<u8>) -> Outcome {
     Outcome::Replied
 }
 
+/// The answer of a command that needs a connection where there is none: EXEC runs queued commands on
+/// the core that owns the keys, which may not be the connection's.
+pub(super) fn no_session(core: &mut Core, out: &mut Vec<u8>, args: Args<'_>) -> Outcome {
+    let name = shown(args.at(0)).to_ascii_lowercase();
+    fail(core, out, &format!("ERR '{name}' is not allowed inside a transaction"))
+}
+
 pub(super) fn wrong_arity(core: &mut Core, out: &mut Vec<u8>, command: &str) -> Outcome {
     fail(core, out, &format!("ERR wrong number of arguments for '{command}' command"))
 }

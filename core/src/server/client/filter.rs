@@ -3,7 +3,9 @@
 use pinnace_protocol::Args;
 use pinnace_protocol::resp::{self, Version};
 
-use super::super::reply::{SYNTAX_ERROR, all_args, ask_all, fail, fail_later, parse_i64, reply, shown};
+use super::super::reply::{
+    SYNTAX_ERROR, all_args, ask_all, fail, fail_later, no_session, parse_i64, reply, shown,
+};
 use crate::core::Core;
 use crate::effects::Effect;
 use crate::gather::{Continuation, Gather, Next, Outcome, SessionRef, sum_of};
@@ -113,7 +115,7 @@ pub(super) fn kill(core: &mut Core, session: SessionRef, args: Args<'_>, out: &m
         Ok(filter) => filter,
         Err(text) => return fail(core, out, &text),
     };
-    let Some(own) = core.session(session.conn) else { return Outcome::Replied };
+    let Some(own) = core.session(session.conn) else { return no_session(core, out, args) };
     // The caller gets its reply before it is closed, so its core's part leaves it alone.
     let caller = own.id.to_string();
     let kills_caller = !filter.spares_caller && filter.has(core, own);

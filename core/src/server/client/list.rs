@@ -8,14 +8,15 @@ use pinnace_protocol::resp::{self, Version};
 
 use super::super::parts::{PartReader, PartWriter};
 use super::super::pubsub::Kind;
-use super::super::reply::{SYNTAX_ERROR, all_args, ask_all, fail, parse_i64, reply};
+use super::super::reply::{SYNTAX_ERROR, all_args, ask_all, fail, no_session, parse_i64, reply};
 use super::filter::{ClientType, type_of, unknown_type};
 use crate::core::Core;
 use crate::gather::{Continuation, Outcome, SessionRef};
 use crate::session::Session;
 
-pub(super) fn info(core: &mut Core, session: SessionRef, _args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
-    let line = core.session(session.conn).map_or_else(String::new, |own| line_of(core, own));
+pub(super) fn info(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
+    let Some(own) = core.session(session.conn) else { return no_session(core, out, args) };
+    let line = line_of(core, own);
     resp::verbatim(out, session.resp, "txt", line.as_bytes());
     Outcome::Replied
 }
@@ -106,13 +107,12 @@ fn line_of(core: &Core, session: &Session) -> String {
     writeln!(
         line,
         "multi={multi} watch={} qbuf={} cmd={command} user=default redir=-1 resp={version} lib-name={} \
-         lib-ver={} tot-net-in={} tot-net-out={} tot-cmds={} core={}",
+         lib-ver={} tot-net-in={} tot-cmds={} core={}",
         session.watch_len(),
         session.query_buffer_len(),
         text(&session.lib_name),
         text(&session.lib_ver),
         session.input_bytes,
-        session.output_bytes,
         session.commands,
         core.config.core.0,
     )

@@ -4,20 +4,22 @@ use pinnace_protocol::Args;
 use pinnace_protocol::resp;
 
 use super::super::connection::{check_name, is_plain};
-use super::super::reply::{NOT_AN_INTEGER, SYNTAX_ERROR, fail, help, ok, parse_i64, shown};
+use super::super::reply::{NOT_AN_INTEGER, SYNTAX_ERROR, fail, help, no_session, ok, parse_i64, shown};
 use crate::core::Core;
 use crate::gather::{Outcome, SessionRef};
 use crate::session::{ReplyMode, Session};
 
-pub(super) fn id(core: &mut Core, session: SessionRef, _args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
-    resp::integer(out, core.session(session.conn).map_or(0, |own| own.id as i64));
+pub(super) fn id(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
+    let Some(own) = core.session(session.conn) else { return no_session(core, out, args) };
+    resp::integer(out, own.id as i64);
     Outcome::Replied
 }
 
-pub(super) fn getname(core: &mut Core, session: SessionRef, _args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
+pub(super) fn getname(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
     match core.session(session.conn) {
         Some(own) if !own.name.is_empty() => resp::bulk(out, &own.name),
-        _ => resp::null(out, session.resp),
+        Some(_) => resp::null(out, session.resp),
+        None => return no_session(core, out, args),
     }
     Outcome::Replied
 }
@@ -26,8 +28,10 @@ pub(super) fn setname(core: &mut Core, session: SessionRef, args: Args<'_>, out:
     if let Err(text) = check_name(args.at(2)) {
         return fail(core, out, &text);
     }
-    change(core, session, |own| own.name = args.at(2).to_vec());
-    ok(out)
+    change(core, session, args, out, |own, out| {
+        own.name = args.at(2).to_vec();
+        ok(out)
+    })
 }
 
 pub(super) fn setinfo(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
@@ -41,39 +45,39 @@ pub(super) fn setinfo(core: &mut Core, session: SessionRef, args: Args<'_>, out:
         let text = format!("ERR {name} cannot contain spaces, newlines or special characters.");
         return fail(core, out, &text);
     }
-    change(core, session, |own| {
+    change(core, session, args, out, |own, out| {
         *(if name == "lib-name" { &mut own.lib_name } else { &mut own.lib_ver }) = value.to_vec();
-    });
-    ok(out)
+        ok(out)
+    })
 }
 
-fn change(core: &mut Core, session: SessionRef, change: impl FnOnce(&mut Session)) {
-    if let Some(own) = core.session_mut(session.conn) {
-        change(own);
-        own.refresh();
-    }
+fn change(
+    core: &mut Core,
+    session: SessionRef,
+    args: Args<'_>,
+    out: &mut Vec<u8>,
+    change: impl FnOnce(&mut Session, &mut Vec<u8>) -> Outcome,
+) -> Outcome {
+    let Some(own) = core.session_mut(session.conn) else { return no_session(core, out, args) };
+    let outcome = change(own, out);
+    own.refresh();
+    outcome
 }
 
-/// OFF and SKIP have no reply themselves.
+/// OFF and SKIP have no reply themselves. SKIP does nothing while replies are off anyway.
 pub(super) fn reply_mode(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
-    let now = core.session(session.conn).map_or(ReplyMode::On, |own| own.reply_mode);
-    match args.at(2).to_ascii_lowercase().as_slice() {
-        b"on" => {
-            change(core, session, |own| own.reply_mode = ReplyMode::On);
-            ok(out)
+    let mode = match args.at(2).to_ascii_lowercase().as_slice() {
+        b"on" => ReplyMode::On,
+        b"off" => ReplyMode::Off,
+        b"skip" => ReplyMode::SkipNext,
+        _ => return fail(core, out, SYNTAX_ERROR),
+    };
+    change(core, session, args, out, |own, out| {
+        if mode != ReplyMode::SkipNext || own.reply_mode != ReplyMode::Off {
+            own.reply_mode = mode;
         }
-        b"off" => {
-            change(core, session, |own| own.reply_mode = ReplyMode::Off);
-            Outcome::Replied
-        }
-        b"skip" => {
-            if now != ReplyMode::Off {
-                change(core, session, |own| own.reply_mode = ReplyMode::SkipNext);
-            }
-            Outcome::Replied
-        }
-        _ => fail(core, out, SYNTAX_ERROR),
-    }
+        if mode == ReplyMode::On { ok(out) } else { Outcome::Replied }
+    })
 }
 
 pub(super) fn no_evict(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
@@ -96,8 +100,10 @@ fn switch(
         b"off" => false,
         _ => return fail(core, out, SYNTAX_ERROR),
     };
-    change(core, session, |own| set(own, on));
-    ok(out)
+    change(core, session, args, out, |own, out| {
+        set(own, on);
+        ok(out)
+    })
 }
 
 pub(super) fn trackinginfo(

@@ -8,8 +8,8 @@ use pinnace_protocol::resp::{self, Version};
 
 use super::super::parts::{PartReader, PartWriter};
 use super::super::reply::{
-    CONNECTION, INFORMATION, all_args, ask_all, container, doc, fail, gathered, help, keyed, reply, session,
-    shown,
+    CONNECTION, INFORMATION, all_args, ask_all, container, doc, fail, gathered, help, keyed, no_session,
+    reply, session, shown,
 };
 use super::Kind;
 use super::deliver::{ask_receivers, publish_part, spublish_part};
@@ -165,6 +165,9 @@ fn done_word(kind: Kind, added: bool) -> &'static str {
 
 fn add(core: &mut Core, session: SessionRef, kind: Kind, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
     let max = core.config.limits.subscriptions_max as usize;
+    if core.session(session.conn).is_none() {
+        return no_session(core, out, args);
+    }
     for name in args.iter().skip(1) {
         let Some(own) = core.session_mut(session.conn) else { return Outcome::Replied };
         if !own.subscriptions.names(kind).contains(name) {
@@ -182,7 +185,7 @@ fn add(core: &mut Core, session: SessionRef, kind: Kind, args: Args<'_>, out: &m
 }
 
 fn remove(core: &mut Core, session: SessionRef, kind: Kind, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
-    let Some(own) = core.session(session.conn) else { return Outcome::Replied };
+    let Some(own) = core.session(session.conn) else { return no_session(core, out, args) };
     let names: Vec<Box<[u8]>> = if args.len() > 1 {
         args.iter().skip(1).map(Into::into).collect()
     } else {
