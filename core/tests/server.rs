@@ -318,3 +318,104 @@ fn docs_and_descriptions_come_from_the_table() {
     let scripting = ask(&mut mesh, here, "COMMAND LIST FILTERBY ACLCAT transaction");
     assert!(scripting.starts_with("*5\r\n"), "{scripting}");
 }
+
+/// Words that commands look for, and values at their bounds.
+const WORDS: [&[u8]; 64] = [
+    b"",
+    b"0",
+    b"-1",
+    b"1",
+    b"2",
+    b"3",
+    b"100",
+    b"9223372036854775807",
+    b"-9223372036854775808",
+    b"1e400",
+    b"nan",
+    b"a",
+    b"b",
+    b"*",
+    b"k?[a",
+    b"\\",
+    b"\xff\x00\r\n",
+    b"get",
+    b"set",
+    b"list",
+    b"info",
+    b"id",
+    b"type",
+    b"normal",
+    b"pubsub",
+    b"kill",
+    b"skipme",
+    b"no",
+    b"yes",
+    b"addr",
+    b"127.0.0.1:7700",
+    b"maxage",
+    b"user",
+    b"default",
+    b"pause",
+    b"write",
+    b"all",
+    b"on",
+    b"off",
+    b"skip",
+    b"setname",
+    b"lib-name",
+    b"auth",
+    b"count",
+    b"filterby",
+    b"aclcat",
+    b"pattern",
+    b"ping",
+    b"mset",
+    b"bitop",
+    b"save",
+    b"slowlog-max-len",
+    b"timeout",
+    b"maxmemory",
+    b"latency-tracking-info-percentiles",
+    b"50 99",
+    b"reset",
+    b"histogram",
+    b"one",
+    b"nosave",
+    b"sleep",
+    b"everything",
+    b"commandstats",
+    b"stats",
+];
+
+/// Every command of the table with arguments that make no sense: each is answered, and nothing panics.
+#[test]
+fn nonsense_is_answered() {
+    const LEFT_OUT: [&str; 5] = ["shutdown", "quit", "monitor", "client", "reset"];
+    let mut mesh = Mesh::new(2, MEMORY_BYTES);
+    let lister = mesh.connect(0);
+    let list = ask(&mut mesh, lister, "COMMAND LIST");
+    let names: Vec<&str> = list.lines().filter(|line| !line.starts_with(['*', '$'])).collect();
+    let mut prng = pinnace_types::Prng::new(1);
+    for round in 0..200 {
+        let client = mesh.connect(round % 2);
+        let version: &[u8] = if round % 4 < 2 { b"2" } else { b"3" };
+        mesh.request(client, &[b"HELLO", version]);
+        for name in names.iter().filter(|name| !LEFT_OUT.contains(*name)) {
+            if ["client|pause", "client|reply", "client|kill"].contains(name) && round % 10 != 0 {
+                continue;
+            }
+            let mut args: Vec<&[u8]> = name.split('|').map(str::as_bytes).collect();
+            (0..prng.below(6)).for_each(|_| args.push(WORDS[prng.below(WORDS.len() as u64) as usize]));
+            mesh.call(client, &mesh::encode(&args));
+            if !mesh.is_open(client) {
+                break;
+            }
+        }
+        mesh.request(lister, &[b"CLIENT", b"UNPAUSE"]);
+        mesh.wait(1);
+        if mesh.is_open(client) {
+            mesh.disconnect(client);
+        }
+    }
+    assert_eq!(ask(&mut mesh, lister, "PING"), "+PONG\r\n");
+}
