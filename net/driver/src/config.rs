@@ -21,7 +21,8 @@ pub struct DriverTuning {
     /// Connections that this core can hold: the size of the ring's file table. Bounded by the limit on
     /// open files; see [`crate::raise_file_limit`].
     pub slots: u32,
-    /// Longest busy-poll after the last event before the core sleeps; 0: sleeps at once.
+    /// Longest busy-poll after the last event before the core sleeps; 0: sleeps at once. The default is
+    /// about what a sleep and its wake-up cost: more spinning trades CPU for latency.
     pub spin_us: u32,
     /// Longest sleep inside the socket ring, which is much cheaper than parking but keeps the thread
     /// from other tasks of the executor; 0: parks at once.
@@ -42,7 +43,7 @@ impl DriverTuning {
         buffer_count: 512,
         buffer_bytes: 16 << 10,
         slots: 10_240,
-        spin_us: 50,
+        spin_us: 5,
         nap_us: 1000,
         yield_us: 1000,
         drain_ms: 1000,
