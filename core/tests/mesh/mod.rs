@@ -104,6 +104,11 @@ impl Mesh {
         self.turn(client.core, &[Event::Data { conn: client.conn, bytes }]);
     }
 
+    /// The number of cores.
+    pub fn core_count(&self) -> usize {
+        self.cores.len()
+    }
+
     /// The core that owns a key.
     pub fn owner(&self, key: &[u8]) -> usize {
         let shards = ShardMap::new(SHARDS, self.cores.len() as u16);
@@ -150,6 +155,14 @@ impl Mesh {
         self.settle();
     }
 
+    /// Drops the replies that have come and tells how many bytes they were.
+    pub fn forget(&mut self, client: Client) -> usize {
+        let out = self.cores[client.core].1.out.get_mut(&client.conn).expect("the connection is open");
+        let len = out.byte_len();
+        out.clear();
+        len
+    }
+
     /// Takes the replies that have come.
     pub fn take(&mut self, client: Client) -> Vec<u8> {
         let out = self.cores[client.core].1.out.get_mut(&client.conn).expect("the connection is open");
@@ -184,10 +197,16 @@ impl Mesh {
         let time = self.time();
         let mut busy = false;
         for from in 0..self.cores.len() {
-            for (to, mail) in std::mem::take(&mut self.cores[from].1.mail) {
+            let mut mail = std::mem::take(&mut self.cores[from].1.mail);
+            for (to, mail) in mail.drain(..) {
                 busy = true;
                 let (core, wire) = &mut self.cores[to.index()];
                 core.on_mail(time, CoreId(from as u16), mail, wire);
+            }
+            // Its memory is used again, unless the core has sent something to itself.
+            let sent = &mut self.cores[from].1.mail;
+            if sent.is_empty() {
+                *sent = mail;
             }
         }
         for (core, wire) in &mut self.cores {
