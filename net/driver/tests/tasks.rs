@@ -61,11 +61,8 @@ fn timer_beside(busy: bool) -> (u32, Duration) {
                 own_gap.set(own_gap.get().max(started.elapsed()));
             }
         });
-        let queue = glommio::executor().create_task_queue(
-            Shares::default(),
-            Latency::Matters(Duration::from_millis(1)),
-            "sockets",
-        );
+        let queue =
+            glommio::executor().create_task_queue(Shares::default(), Latency::NotImportant, "sockets");
         let stop_at = Instant::now() + Duration::from_millis(500);
         let run = async move { Driver::new(config)?.run(Load { busy, stop_at }).await };
         glommio::spawn_local_into(run, queue).unwrap().await.unwrap();
