@@ -140,7 +140,9 @@ impl Core {
             Some(session) if session.partial.capacity() == 0 => self.spare_buffer(),
             _ => Vec::new(),
         };
-        let Some(session) = self.sessions.get_mut(conn).filter(|session| !session.closing) else { return false };
+        let Some(session) = self.sessions.get_mut(conn).filter(|session| !session.closing) else {
+            return false;
+        };
         let before = session.partial.capacity();
         if before == 0 {
             session.partial = spare;
@@ -226,13 +228,13 @@ impl Core {
             match step {
                 Step::Advance(consumed) => at += consumed,
                 Step::Incomplete => break,
-                Step::Unescaped(consumed) => {
+                Step::Unescaped(consumed, ranges) => {
                     self.run_batch(sources, wire);
                     if self.stopped_at(sources, source, conn, at, wire) {
                         return bytes.len();
                     }
                     at += consumed;
-                    self.run_unescaped(conn, wire);
+                    self.run_unescaped(conn, &ranges, wire);
                     if self.stopped_at(sources, source, conn, at, wire) {
                         return bytes.len();
                     }
@@ -275,7 +277,14 @@ impl Core {
     }
 
     /// Keeps the rest of a source for later, once per source and hold.
-    fn spill<W: CoreWire>(&mut self, sources: Sources<'_>, source: u32, conn: ConnId, at: usize, wire: &mut W) {
+    fn spill<W: CoreWire>(
+        &mut self,
+        sources: Sources<'_>,
+        source: u32,
+        conn: ConnId,
+        at: usize,
+        wire: &mut W,
+    ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         if session.spilled_source == source + 1 {
             return;
@@ -314,7 +323,10 @@ impl Core {
         let consumed = match session.decoder.decode(raw, &self.resp_limits, &mut self.batch.ranges) {
             Ok(Decoded::Command { consumed }) => consumed,
             Ok(Decoded::Nothing { consumed }) => return Step::Advance(consumed),
-            Ok(Decoded::Unescaped { consumed }) => return Step::Unescaped(consumed),
+            Ok(Decoded::Unescaped { consumed }) => {
+                // Kept apart: running the batch before this command empties its ranges.
+                return Step::Unescaped(consumed, self.batch.ranges.split_off(range_start));
+            }
             Ok(Decoded::Incomplete { .. }) => return Step::Incomplete,
             Err(_) => return Step::Broken,
         };
@@ -477,11 +489,10 @@ impl Core {
     }
 
     /// Runs an inline command whose arguments had to be unescaped; they stand in the decoder.
-    fn run_unescaped<W: CoreWire>(&mut self, conn: ConnId, wire: &mut W) {
+    fn run_unescaped<W: CoreWire>(&mut self, conn: ConnId, ranges: &[ArgRange], wire: &mut W) {
         let Some(session) = self.sessions.get(conn) else { return };
         let owned = session.decoder.unescaped().to_vec();
-        let ranges = std::mem::take(&mut self.batch.ranges);
-        let args = Args::new(&owned, &ranges);
+        let args = Args::new(&owned, ranges);
         let mut op = Op {
             kind: OpKind::Unknown,
             route: Route::Undecided,
@@ -512,8 +523,6 @@ impl Core {
         } else {
             self.refuse_unknown(conn, args, wire);
         }
-        self.batch.ranges = ranges;
-        self.batch.ranges.clear();
         self.apply_effects(wire);
     }
 }
@@ -521,7 +530,8 @@ impl Core {
 /// What decoding at one position gave.
 enum Step {
     Advance(usize),
-    Unescaped(usize),
+    /// Bytes taken, and where the arguments stand in the decoder's unescaped bytes.
+    Unescaped(usize, Vec<ArgRange>),
     Incomplete,
     Broken,
 }

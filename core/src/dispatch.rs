@@ -1,9 +1,9 @@
 //! Runs one RESP command for a session: the short way for what is plain, the checks for the rest.
 
 use pinnace_engine::Key;
+use pinnace_protocol::Args;
 use pinnace_protocol::native::{self, Opcode};
 use pinnace_protocol::resp::{self, RespDecoder};
-use pinnace_protocol::Args;
 use pinnace_types::ConnId;
 
 use crate::batch::{Op, Route, Timing};
@@ -351,7 +351,12 @@ impl Core {
     }
 
     #[cold]
-    pub(crate) fn refuse_unknown<W: CoreWire>(&mut self, conn: ConnId, args: Args<'_>, wire: &mut W) -> Timing {
+    pub(crate) fn refuse_unknown<W: CoreWire>(
+        &mut self,
+        conn: ConnId,
+        args: Args<'_>,
+        wire: &mut W,
+    ) -> Timing {
         let Some(session) = self.sessions.get(conn) else { return Timing::None };
         if !session.closing
             && let Check::Refuse(text) = self.refuse_in_transaction(conn, unknown_command(args))
@@ -386,7 +391,9 @@ impl Core {
             return;
         }
         if session.protocol == Protocol::Native {
-            if let (Some(out), Err(error)) = (wire.out(conn), native::decode(&bytes[at..], &self.native_limits)) {
+            if let (Some(out), Err(error)) =
+                (wire.out(conn), native::decode(&bytes[at..], &self.native_limits))
+            {
                 let text = error.to_string();
                 native::encode_error(out.bytes(), Opcode::CONNECTION_ERROR, 0, error.status(), &text);
             }
@@ -460,7 +467,9 @@ impl OwnerSet {
 fn pauses(mode: PauseMode, spec: &CommandSpec) -> bool {
     match mode {
         PauseMode::All => !spec.name.starts_with("client|") && spec.name != "client",
-        PauseMode::Write => spec.flags.contains(Flags::WRITE) || spec.name == "publish" || spec.name == "exec",
+        PauseMode::Write => {
+            spec.flags.contains(Flags::WRITE) || spec.name == "publish" || spec.name == "exec"
+        }
     }
 }
 

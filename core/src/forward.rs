@@ -46,7 +46,8 @@ impl Core {
 
     #[inline]
     fn prefetch(&self, handover: &Handover, index: usize, what: Ahead) {
-        let (Ask::Keyed { hash, shard, .. } | Ask::Native { hash, shard }) = handover.request(index).ask else {
+        let (Ask::Keyed { hash, shard, .. } | Ask::Native { hash, shard }) = handover.request(index).ask
+        else {
             return;
         };
         let key = Key::from_parts(&[], hash, shard);
@@ -74,6 +75,7 @@ impl Core {
                         if resume {
                             self.release(conn, Hold::Forwarded);
                         }
+                        self.settle_noop(conn, wire);
                     }
                 }
             }

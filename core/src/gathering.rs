@@ -179,6 +179,7 @@ impl Core {
                 if barrier {
                     self.release(session.conn, Hold::Barrier);
                 }
+                self.settle_noop(session.conn, wire);
             }
             Next::Gather(mut next) => {
                 next.barrier = barrier;
@@ -295,7 +296,9 @@ fn skip_line(bytes: &[u8]) -> (&[u8], &[u8]) {
 fn split_element(bytes: &[u8]) -> (&[u8], &[u8]) {
     let (header, behind) = skip_line(bytes);
     let len = match header[0] {
-        b'$' => std::str::from_utf8(&header[1..header.len() - 2]).ok().and_then(|text| text.parse::<usize>().ok()),
+        b'$' => {
+            std::str::from_utf8(&header[1..header.len() - 2]).ok().and_then(|text| text.parse::<usize>().ok())
+        }
         _ => None,
     };
     // `$-1` and `_` are nulls: the line is all there is.

@@ -3,11 +3,11 @@
 
 use pinnace_engine::{Key, Keyspace, PinnedValue, ValueRef, WriteError};
 use pinnace_protocol::native::{
-    self, Features, Flags, Frame, HelloReply, HelloRequest, IncrementBody, MultiGetItems, MultiGetKeys, Opcode,
-    Options, Status,
+    self, Features, Flags, Frame, HelloReply, HelloRequest, IncrementBody, MultiGetItems, MultiGetKeys,
+    Opcode, Options, Status,
 };
 use pinnace_protocol::{Args, OutBuf, resp};
-use pinnace_types::{CoreId, Deadline, ShardId, UnixMillis};
+use pinnace_types::{ConnId, CoreId, Deadline, ShardId, UnixMillis};
 
 use crate::batch::{Op, Route, Timing};
 use crate::command::{CommandSpec, Flags as CommandFlags, KeySpec, Run};
@@ -101,14 +101,24 @@ impl Core {
         if opcode == Opcode::HELLO && frame.is_supported() {
             return self.run_hello(op, frame, wire);
         }
+        if opcode == Opcode::NOOP && frame.is_supported() {
+            return self.run_noop(op, id, wire);
+        }
         let Some(out) = wire.out(op.conn) else { return };
         let out = out.bytes();
         match opcode {
             _ if !frame.is_supported() => unsupported(out, frame),
-            Opcode::PING => native::encode(out, &native::Header::reply(opcode, id, Status::OK), &[], frame.value),
-            Opcode::NOOP => native::encode_status(out, opcode, id, Status::OK, None),
+            Opcode::PING => {
+                native::encode(out, &native::Header::reply(opcode, id, Status::OK), &[], frame.value)
+            }
             Opcode::GET | Opcode::SET | Opcode::DELETE | Opcode::TOUCH | Opcode::INCREMENT | Opcode::CAS => {
-                native::encode_error(out, opcode, id, Status::BAD_REQUEST, "key_len: a key has at least 1 byte");
+                native::encode_error(
+                    out,
+                    opcode,
+                    id,
+                    Status::BAD_REQUEST,
+                    "key_len: a key has at least 1 byte",
+                );
             }
             _ => {
                 let text = format!("opcode 0x{:02x} is not known to this node", opcode.0);
@@ -117,11 +127,40 @@ impl Core {
         }
     }
 
+    /// A NOOP is answered after every earlier request of its connection: that is what a client of
+    /// quiet requests waits for. Later requests wait behind it.
+    fn run_noop<W: CoreWire>(&mut self, op: &Op, request_id: u32, wire: &mut W) {
+        let Some(session) = self.sessions.get_mut(op.conn) else { return };
+        session.noop = Some(request_id);
+        if session.forwarded() > 0 {
+            session.hold(Hold::Barrier);
+        }
+        self.settle_noop(op.conn, wire);
+    }
+
+    /// Answers a NOOP if nothing before it is awaited any more.
+    pub(crate) fn settle_noop<W: CoreWire>(&mut self, conn: ConnId, wire: &mut W) {
+        let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.noop.is_none() || session.forwarded() > 0 {
+            return;
+        }
+        if let (Some(request_id), Some(out)) = (session.noop.take(), wire.out(conn)) {
+            native::encode_status(out.bytes(), Opcode::NOOP, request_id, Status::OK, None);
+        }
+        self.release(conn, Hold::Barrier);
+    }
+
     fn run_hello<W: CoreWire>(&mut self, op: &Op, frame: &Frame<'_>, wire: &mut W) {
         let Some(out) = wire.out(op.conn) else { return };
         let Some(hello) = HelloRequest::decode(frame.value) else {
             let text = "value: a HELLO has at least 16 bytes and the lengths it declares";
-            return native::encode_error(out.bytes(), frame.opcode, frame.request_id, Status::BAD_REQUEST, text);
+            return native::encode_error(
+                out.bytes(),
+                frame.opcode,
+                frame.request_id,
+                Status::BAD_REQUEST,
+                text,
+            );
         };
         let shards = self.config.shards;
         let core_port = |core: u16| self.config.node.core_ports.map_or(0, |base| base + core);
@@ -177,7 +216,8 @@ impl Core {
             order.push(index);
         }
         let id = frame.request_id;
-        let then = Box::new(move |_: &mut Core, _, parts: Vec<Vec<u8>>| Next::Reply(join_items(id, &order, &parts)));
+        let then =
+            Box::new(move |_: &mut Core, _, parts: Vec<Vec<u8>>| Next::Reply(join_items(id, &order, &parts)));
         self.start_gather(session_ref, Gather { requests, then, barrier: false }, wire);
     }
 }
@@ -194,7 +234,9 @@ fn multi_get_part(core: &mut Core, args: Args<'_>, _: resp::Version, out: &mut V
             Some(entry) => {
                 let deadline = entry.deadline.to_raw();
                 match entry.value {
-                    ValueRef::Bytes(value) => native::push_multi_get_item(out, Status::OK, value, deadline, version),
+                    ValueRef::Bytes(value) => {
+                        native::push_multi_get_item(out, Status::OK, value, deadline, version)
+                    }
                     large @ ValueRef::Large(_) => {
                         let mut value = Vec::with_capacity(large.len());
                         large.copy_to(&mut value);
@@ -254,12 +296,10 @@ fn run_keyed(
         return unsupported(out.bytes(), frame);
     }
     let outcome = match frame.opcode {
-        Opcode::GET => {
-            match wanted_version(ks, frame, key) {
-                Ok(version) => return get(ks, frame, key, version, out),
-                Err(error) => Err(refusal(&error)),
-            }
-        }
+        Opcode::GET => match wanted_version(ks, frame, key) {
+            Ok(version) => return get(ks, frame, key, version, out),
+            Err(error) => Err(refusal(&error)),
+        },
         Opcode::SET => set(ks, frame, key),
         Opcode::DELETE => Ok(if ks.delete(key) { Status::OK } else { Status::NOT_FOUND }),
         Opcode::TOUCH => touch(ks, frame, key),
@@ -315,7 +355,13 @@ fn finish(
 }
 
 #[inline]
-fn get(ks: &mut Keyspace, frame: &Frame<'_>, key: &Key<'_>, version: Option<u64>, out: &mut OutBuf<PinnedValue>) {
+fn get(
+    ks: &mut Keyspace,
+    frame: &Frame<'_>,
+    key: &Key<'_>,
+    version: Option<u64>,
+    out: &mut OutBuf<PinnedValue>,
+) {
     let Some(entry) = ks.get(key) else {
         if !frame.flags.suppresses(Opcode::GET, Status::NOT_FOUND) {
             native::encode_status(out.bytes(), Opcode::GET, frame.request_id, Status::NOT_FOUND, None);
@@ -347,7 +393,10 @@ fn set(ks: &mut Keyspace, frame: &Frame<'_>, key: &Key<'_>) -> Result<Status, Re
         let (absent_only, present_only) =
             (options.contains(Options::SET_IF_ABSENT), options.contains(Options::SET_IF_PRESENT));
         if absent_only && present_only {
-            return Err(Refusal(Status::BAD_REQUEST, "options: SET_IF_ABSENT and SET_IF_PRESENT exclude each other"));
+            return Err(Refusal(
+                Status::BAD_REQUEST,
+                "options: SET_IF_ABSENT and SET_IF_PRESENT exclude each other",
+            ));
         }
         match ks.peek(key) {
             Some(_) if absent_only => return Ok(Status::EXISTS),
@@ -400,7 +449,10 @@ fn increment(
     key: &Key<'_>,
 ) -> Result<Option<i64>, Refusal> {
     let Some(body) = IncrementBody::decode(frame.value) else {
-        return Err(Refusal(Status::BAD_REQUEST, "value: an INCREMENT has 16 bytes, delta and initial number"));
+        return Err(Refusal(
+            Status::BAD_REQUEST,
+            "value: an INCREMENT has 16 bytes, delta and initial number",
+        ));
     };
     let (number, deadline) = match ks.peek(key) {
         None if frame.options().contains(Options::INCREMENT_CREATE) => (body.initial, header_deadline(frame)),

@@ -119,6 +119,8 @@ pub struct Session {
     /// Received bytes that no command has been made of yet.
     pub(crate) partial: Vec<u8>,
     pub(crate) replies: ReplyQueue,
+    /// A NOOP that is answered once everything before it is; its request id.
+    pub(crate) noop: Option<u32>,
     /// Native requests under way at other cores.
     pub(crate) native_waiting: u32,
     pub(crate) forward_window: u32,
@@ -127,7 +129,13 @@ pub struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(id: u64, peer: SocketAddr, local: SocketAddr, created: UnixMillis, now_ms: u64) -> Self {
+    pub(crate) fn new(
+        id: u64,
+        peer: SocketAddr,
+        local: SocketAddr,
+        created: UnixMillis,
+        now_ms: u64,
+    ) -> Self {
         Self {
             id,
             peer,
@@ -158,6 +166,7 @@ impl Session {
             decoder: RespDecoder::new(),
             partial: Vec::new(),
             replies: ReplyQueue::default(),
+            noop: None,
             native_waiting: 0,
             forward_window: FORWARD_WINDOW_START,
             transaction: None,

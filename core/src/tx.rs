@@ -71,7 +71,11 @@ pub(crate) static SPECS: &[CommandSpec] = &[
     spec("multi", 1, multi, "Starts a transaction."),
     CommandSpec { since: "2.0.0", ..spec("discard", 1, discard, "Discards a transaction.") },
     CommandSpec {
-        flags: Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::SKIP_SLOWLOG).and(Flags::IN_MULTI),
+        flags: Flags::NOSCRIPT
+            .and(Flags::LOADING)
+            .and(Flags::STALE)
+            .and(Flags::SKIP_SLOWLOG)
+            .and(Flags::IN_MULTI),
         part: Some(exec_part),
         complexity: "Depends on commands in the transaction",
         ..spec("exec", 1, exec, "Executes all commands in a transaction.")
@@ -83,7 +87,10 @@ pub(crate) static SPECS: &[CommandSpec] = &[
         complexity: "O(1) for every key.",
         ..spec("watch", -2, watch, "Monitors changes to keys to determine the execution of a transaction.")
     },
-    CommandSpec { since: "2.2.0", ..spec("unwatch", 1, unwatch, "Forgets about watched keys of a transaction.") },
+    CommandSpec {
+        since: "2.2.0",
+        ..spec("unwatch", 1, unwatch, "Forgets about watched keys of a transaction.")
+    },
 ];
 
 impl Core {
@@ -192,7 +199,12 @@ fn watch(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>
     })
 }
 
-fn watched(core: &mut Core, session: SessionRef, keys: Vec<(Vec<u8>, ShardId)>, parts: &[Vec<u8>]) -> Vec<u8> {
+fn watched(
+    core: &mut Core,
+    session: SessionRef,
+    keys: Vec<(Vec<u8>, ShardId)>,
+    parts: &[Vec<u8>],
+) -> Vec<u8> {
     let mut reply = Vec::new();
     let versions: Option<Vec<u64>> =
         parts.iter().map(|part| part.as_slice().try_into().ok().map(u64::from_le_bytes)).collect();

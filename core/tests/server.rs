@@ -419,3 +419,20 @@ fn nonsense_is_answered() {
     }
     assert_eq!(ask(&mut mesh, lister, "PING"), "+PONG\r\n");
 }
+
+#[test]
+fn what_a_connection_can_make_the_node_keep_is_bounded() {
+    let (mut mesh, here, there) = two_cores();
+    let long = "x".repeat(5000);
+    let refused = ask(&mut mesh, here, &format!("CLIENT SETNAME {long}"));
+    assert_eq!(refused, "-ERR Client names are limited to 4096 bytes\r\n");
+    let refused = ask(&mut mesh, here, &format!("CLIENT SETINFO LIB-VER {long}"));
+    assert_eq!(refused, "-ERR lib-ver is limited to 4096 bytes\r\n");
+    let huge = vec![b'c'; (16 << 20) + 1];
+    let refused = text(mesh.request(here, &[b"SUBSCRIBE", &huge]));
+    assert_eq!(refused, "-ERR too many subscriptions of one connection\r\n");
+    ask(&mut mesh, here, "MONITOR");
+    mesh.request(there, &[b"SET", b"k", &vec![0u8; 1 << 20]]);
+    let line = taken(&mut mesh, here);
+    assert!(line.len() < 512 << 10 && line.ends_with("... (983040 more bytes)\r\n"), "{}", line.len());
+}
