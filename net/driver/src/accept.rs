@@ -16,7 +16,7 @@ use crate::token::{self, Op};
 
 /// What a client over the limit is told; Redis' words.
 const REFUSAL: &[u8] = b"-ERR max number of clients reached\r\n";
-/// Pause after an accept failed for want of descriptors or memory: the next try would fail as well.
+/// Pause after an accept failed, for want of descriptors or memory perhaps: the next would fail as well.
 const RETRY_NS: u64 = 50_000_000;
 
 /// A listener and the state of its accept operation.
@@ -84,11 +84,12 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         if self.accepting[index].is_armed {
             return;
         }
-        match -result {
-            libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM => {
-                self.accepting[index].retry_at_ns = Some(self.now_ns + RETRY_NS);
-            }
-            _ => self.arm_accept(index),
+        // Ended without a failure, or by a client that was gone before it was accepted: go on at once.
+        let goes_on = result >= 0 || matches!(-result, libc::ECONNABORTED | libc::EINTR | libc::ECANCELED);
+        if goes_on {
+            self.arm_accept(index);
+        } else {
+            self.accepting[index].retry_at_ns = Some(self.now_ns + RETRY_NS);
         }
     }
 

@@ -19,6 +19,8 @@ use crate::uring::Uring;
 
 /// Completions handled in one turn: bounds the time until replies go out and other tasks run.
 const COMPLETIONS_MAX: usize = 1024;
+/// Pending when it is awaited, due when the executor has looked once for finished I/O.
+const DUE_SOON: Duration = Duration::from_micros(1);
 /// Messages taken from one mailbox in one turn.
 const MAILS_MAX: usize = 256;
 
@@ -232,7 +234,7 @@ impl<P: Slices, M: Send> Driver<P, M> {
     }
 
     /// Lets other tasks of the executor run if they did not for a while; that costs about as much as a
-    /// request. A timer that is due at once, not a plain yield: as long as a task queue is ready,
+    /// request. A timer, not a plain yield: as long as a task queue is ready,
     /// glommio looks for finished I/O and timers only when its preemption timer tells it to, every
     /// 100 ms unless a queue asks for less.
     #[inline]
@@ -240,7 +242,7 @@ impl<P: Slices, M: Send> Driver<P, M> {
         let yield_ns = u64::from(self.sockets.tuning.yield_us) * 1000;
         if now_ns.saturating_sub(self.yielded_at_ns) >= yield_ns {
             self.yielded_at_ns = now_ns;
-            glommio::timer::sleep(Duration::ZERO).await;
+            glommio::timer::sleep(DUE_SOON).await;
         }
         Ok(())
     }

@@ -94,13 +94,13 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         let Ok(sent) = usize::try_from(result) else { return self.on_send_error(id, -result) };
         add(&self.stats.sends, 1);
         add(&self.stats.bytes_out, sent as u64);
+        conn.active_tick = tick_of(self.now_ns);
         if conn.outgoing.advance(sent) {
             if let Outgoing::Plain { bytes, .. } = std::mem::replace(&mut conn.outgoing, Outgoing::Idle) {
                 self.spares.put(bytes);
             }
             self.on_outgoing_done(id);
         } else {
-            conn.active_tick = tick_of(self.now_ns);
             add(&self.stats.sends_partial, 1);
             self.submit_send(id);
         }
@@ -140,7 +140,7 @@ impl<P: Slices, M: Send> Sockets<P, M> {
     #[inline]
     fn check_drained(&mut self, id: ConnId) {
         let Some(conn) = self.slab.get(id) else { return };
-        let is_paused = conn.paused & pause::OUTPUT != 0;
+        let is_paused = conn.paused & pause::OUTPUT != 0 && conn.takes_replies();
         if is_paused && (conn.unsent() as u64) < self.settings.output_pause_bytes.get() / 2 {
             self.notices.push_back(Notice::Drained(id));
             self.resume(id, pause::OUTPUT);
