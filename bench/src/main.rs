@@ -1,2 +1,146 @@
-//! Being written.
-fn main() {}
+//! `pinnace-bench`: drives caches and tells what they did, in a way that can be believed.
+//!
+//! `cli` says what can be asked for; `run` leads the threads of one run; `worker` is the generator;
+//! `codec` and `workload` are pure; `result` is what reports are made of. How measurements are taken
+//! and what the JSON holds: `docs/bench.md`.
+#![forbid(unsafe_code)]
+
+mod cli;
+mod codec;
+mod connect;
+mod environment;
+mod error;
+mod progress;
+mod report;
+mod resp_value;
+mod result;
+mod run;
+mod server_side;
+mod summary;
+mod target;
+mod text;
+mod worker;
+mod workload;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use clap::Parser;
+
+use cli::{Cli, Command, ReportArgs, RunArgs};
+use error::BenchError;
+use progress::Progress;
+use result::RunResult;
+use run::Plan;
+use worker::Spacing;
+use workload::WorkloadSpec;
+
+fn main() -> ExitCode {
+    match dispatch(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pinnace-bench: {error}");
+            error.exit_code()
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), BenchError> {
+    match command {
+        Command::Run(args) => run_once(&args),
+        Command::Report(args) => report_on(&args),
+        Command::Presets => {
+            for preset in workload::presets::PRESETS {
+                println!("{:<14} {}\n{:15}{}", preset.name, preset.what, "", preset.source);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn run_once(args: &RunArgs) -> Result<(), BenchError> {
+    let stop = stop_flag()?;
+    let result = run::run(plan(args)?, &stop, &Progress::new(args.output.quiet))?;
+    if let Some(path) = &args.output.json {
+        result.write(path)?;
+    }
+    if !args.output.quiet {
+        print!("{}", report::terminal::report(&result));
+    }
+    verdict(&result)
+}
+
+fn report_on(args: &ReportArgs) -> Result<(), BenchError> {
+    let result = RunResult::read(&args.result)?;
+    let text = report::terminal::full(&result).map_err(|problem| BenchError::file(&args.result, problem))?;
+    print!("{text}");
+    if let Some(folder) = &args.output {
+        let name = args.result.file_stem().unwrap_or_default().to_string_lossy();
+        report::write_all(&result, folder, &name)?;
+        println!("\nwrote {}", folder.join(format!("{name}.html")).display());
+    }
+    Ok(())
+}
+
+/// A flag that Ctrl-C and a polite kill raise; a second Ctrl-C ends the process at once.
+fn stop_flag() -> Result<Arc<AtomicBool>, BenchError> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+    let stop = Arc::new(AtomicBool::new(false));
+    let register = || -> std::io::Result<()> {
+        signal_hook::flag::register_conditional_default(SIGINT, Arc::clone(&stop))?;
+        signal_hook::flag::register(SIGINT, Arc::clone(&stop))?;
+        signal_hook::flag::register(SIGTERM, Arc::clone(&stop))?;
+        Ok(())
+    };
+    register().map_err(|error| BenchError::system("catching signals", error))?;
+    Ok(stop)
+}
+
+/// The command line's words as a plan.
+fn plan(args: &RunArgs) -> Result<Plan, BenchError> {
+    let file = match &args.workload {
+        Some(path) => WorkloadSpec::read(path)?,
+        None => WorkloadSpec::default(),
+    };
+    let load = &args.load;
+    let cores = load.cores.clone().map(|list| list.0).unwrap_or_default();
+    let spacing = if load.constant { Spacing::Constant } else { Spacing::Poisson };
+    let spec = args.spec.clone().or(file);
+    let by_time = load.requests.is_none() && spec.trace.is_none();
+    Ok(Plan {
+        targets: args.targets.clone(),
+        spec,
+        open: load.rate.map(|rate| (rate, spacing)),
+        connections: load.connections,
+        depth: if load.rate.is_some() { load.window } else { load.pipeline },
+        threads: load.threads.unwrap_or_else(|| cores.len().max(1)),
+        cores,
+        duration: by_time.then(|| Duration::from_millis(load.duration)),
+        requests: load.requests,
+        warm_up: if by_time { Duration::from_millis(load.warm_up) } else { Duration::ZERO },
+        preload: load.preload,
+        seed: load.seed,
+        verify_every: load.verify_every,
+        timeout: Duration::from_millis(load.timeout.max(1)),
+        server_pid: load.server_pid,
+    })
+}
+
+/// The exit code's reason: what was measured is told by now.
+fn verdict(result: &RunResult) -> Result<(), BenchError> {
+    if result.counts.wrong > 0 {
+        return Err(BenchError::WrongAnswers(format!("{} answers were wrong", result.counts.wrong)));
+    }
+    if !result.complete {
+        return Err(BenchError::Partial(result.warnings.join("; ")));
+    }
+    if result.counts.errors > 0 {
+        return Err(BenchError::Partial(format!(
+            "{} requests were answered with an error",
+            result.counts.errors
+        )));
+    }
+    Ok(())
+}

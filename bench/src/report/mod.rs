@@ -1,0 +1,36 @@
+//! A result as people want it: tables, curves, plots, pages.
+
+mod bitmap;
+pub(crate) mod curve;
+mod html;
+mod plots;
+mod tables;
+pub(crate) mod terminal;
+
+use std::path::Path;
+
+use crate::error::BenchError;
+use crate::result::RunResult;
+
+/// Writes every form of the report into `folder`: HTML, plots as SVG and PNG, HGRM and CSV.
+pub(crate) fn write_all(result: &RunResult, folder: &Path, name: &str) -> Result<(), BenchError> {
+    std::fs::create_dir_all(folder).map_err(|error| BenchError::file(folder, error))?;
+    let write = |suffix: &str, bytes: &[u8]| {
+        let path = folder.join(format!("{name}{suffix}"));
+        std::fs::write(&path, bytes).map_err(|error| BenchError::file(path, error))
+    };
+    let broken = |problem: String| BenchError::file(name, problem);
+    for latency in result.operations.iter().chain([&result.total]).chain(&result.service) {
+        let text = tables::hgrm(&latency.histogram().map_err(broken)?);
+        write(&format!(".{}.hgrm", latency.name), text.as_bytes())?;
+    }
+    write(".percentiles.csv", tables::percentiles_csv(result).map_err(broken)?.as_bytes())?;
+    write(".series.csv", tables::series_csv(result).as_bytes())?;
+    write(".html", html::page(result).map_err(broken)?.as_bytes())?;
+    for plot in plots::Plot::ALL {
+        write(&format!(".{}.svg", plot.name()), plots::svg(result, plot).map_err(broken)?.as_bytes())?;
+        let path = folder.join(format!("{name}.{}.png", plot.name()));
+        plots::png(result, plot, &path).map_err(|error| BenchError::file(&path, error))?;
+    }
+    Ok(())
+}
