@@ -145,8 +145,15 @@ fn parse_hello(args: Args<'_>) -> Result<Hello<'_>, String> {
     Ok(hello)
 }
 
+/// Longest name of a connection or of its library. Redis has no bound; here every byte a client
+/// can make the node keep has one.
+pub(super) const NAME_BYTES_MAX: usize = 4096;
+
 /// Names stand in CLIENT LIST, which is parsed by splitting at spaces and lines.
 pub(super) fn check_name(name: &[u8]) -> Result<(), String> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(format!("ERR Client names are limited to {NAME_BYTES_MAX} bytes"));
+    }
     if is_plain(name) {
         return Ok(());
     }

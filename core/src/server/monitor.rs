@@ -154,15 +154,28 @@ fn is_hidden(spec: &CommandSpec, args: Args<'_>) -> bool {
     HIDDEN.iter().any(|flag| spec.flags.contains(*flag)) || (spec.name == "config" && args.len() > 1)
 }
 
+/// What is shown of one argument, and of a command about. Redis shows everything; a value of half a
+/// gigabyte would be held once for every client that watches, escaped to four times its size.
+const ARG_BYTES_MAX: usize = 64 << 10;
+const LINE_BYTES_MAX: usize = 256 << 10;
+const NEVER_FAILS: &str = "a String takes all that is written";
+
 /// `+1339518083.107412 [0 127.0.0.1:60866] "keys" "*"`
 fn format_line(core: &Core, peer: &str, args: Args<'_>) -> Vec<u8> {
     let (seconds, millis) = (core.time.wall.0 / 1000, core.time.wall.0 % 1000);
     let micros = millis * 1000 + u64::from(core.time.wall_micros);
     let mut line = format!("+{seconds}.{micros:06} [0 {peer}]");
     for (index, arg) in args.iter().enumerate() {
+        if line.len() >= LINE_BYTES_MAX {
+            write!(line, " ... ({} more arguments)", args.len() - index).expect(NEVER_FAILS);
+            break;
+        }
         line.push(' ');
         let shown = if is_secret(args, index) { REDACTED } else { arg };
-        quote(&mut line, shown);
+        quote(&mut line, &shown[..shown.len().min(ARG_BYTES_MAX)]);
+        if shown.len() > ARG_BYTES_MAX {
+            write!(line, "... ({} more bytes)", shown.len() - ARG_BYTES_MAX).expect(NEVER_FAILS);
+        }
     }
     line.push_str("\r\n");
     line.into_bytes()
@@ -180,7 +193,7 @@ fn quote(line: &mut String, arg: &[u8]) {
             0x07 => line.push_str("\\a"),
             0x08 => line.push_str("\\b"),
             0x20..=0x7e => line.push(char::from(byte)),
-            _ => write!(line, "\\x{byte:02x}").expect("a String takes all that is written"),
+            _ => write!(line, "\\x{byte:02x}").expect(NEVER_FAILS),
         }
     }
     line.push('"');

@@ -3,7 +3,7 @@
 use pinnace_protocol::Args;
 use pinnace_protocol::resp;
 
-use super::super::connection::{check_name, is_plain};
+use super::super::connection::{NAME_BYTES_MAX, check_name, is_plain};
 use super::super::reply::{NOT_AN_INTEGER, SYNTAX_ERROR, fail, help, no_session, ok, parse_i64, shown};
 use crate::core::Core;
 use crate::gather::{Outcome, SessionRef};
@@ -41,6 +41,9 @@ pub(super) fn setinfo(core: &mut Core, session: SessionRef, args: Args<'_>, out:
         b"lib-ver" => "lib-ver",
         _ => return fail(core, out, &format!("ERR Unrecognized option '{}'", shown(option))),
     };
+    if value.len() > NAME_BYTES_MAX {
+        return fail(core, out, &format!("ERR {name} is limited to {NAME_BYTES_MAX} bytes"));
+    }
     if !is_plain(value) {
         let text = format!("ERR {name} cannot contain spaces, newlines or special characters.");
         return fail(core, out, &text);

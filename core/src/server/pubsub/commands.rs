@@ -171,10 +171,10 @@ fn add(core: &mut Core, session: SessionRef, kind: Kind, args: Args<'_>, out: &m
     for name in args.iter().skip(1) {
         let Some(own) = core.session_mut(session.conn) else { return Outcome::Replied };
         if !own.subscriptions.names(kind).contains(name) {
-            if own.subscriptions.count() >= max {
+            if !own.subscriptions.has_room(name, max) {
                 return fail(core, out, "ERR too many subscriptions of one connection");
             }
-            own.subscriptions.names_mut(kind).insert(name.into());
+            own.subscriptions.add(kind, name);
             own.refresh();
             core.server.pubsub.add(kind, name, session.conn);
         }
@@ -197,7 +197,7 @@ fn remove(core: &mut Core, session: SessionRef, kind: Kind, args: Args<'_>, out:
     for name in &names {
         core.server.pubsub.remove(kind, name, session.conn);
         let Some(own) = core.session_mut(session.conn) else { return Outcome::Replied };
-        own.subscriptions.names_mut(kind).remove(name);
+        own.subscriptions.remove(kind, name);
         own.refresh();
         let count = own.subscriptions.confirmed(kind);
         confirm(out, session.resp, done_word(kind, false), Some(name), count);

@@ -35,7 +35,12 @@ pub struct Subscriptions {
     channels: Names,
     patterns: Names,
     shard_channels: Names,
+    /// Bytes of all names.
+    name_bytes: usize,
 }
+
+/// Bytes of all names that one connection may be subscribed to.
+const NAME_BYTES_MAX: usize = 16 << 20;
 
 impl Subscriptions {
     /// Channels, patterns and shard channels together.
@@ -61,6 +66,22 @@ impl Subscriptions {
             Kind::Channel => &self.channels,
             Kind::Pattern => &self.patterns,
             Kind::Shard => &self.shard_channels,
+        }
+    }
+
+    fn has_room(&self, name: &[u8], count_max: usize) -> bool {
+        self.count() < count_max && self.name_bytes + name.len() <= NAME_BYTES_MAX
+    }
+
+    fn add(&mut self, kind: Kind, name: &[u8]) {
+        if self.names_mut(kind).insert(name.into()) {
+            self.name_bytes += name.len();
+        }
+    }
+
+    fn remove(&mut self, kind: Kind, name: &[u8]) {
+        if self.names_mut(kind).remove(name) {
+            self.name_bytes -= name.len();
         }
     }
 
