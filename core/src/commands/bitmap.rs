@@ -8,7 +8,7 @@ use pinnace_protocol::Args;
 use super::argument::{bit_offset, integer};
 use super::refusal::{Refusal, SYNTAX};
 use super::value::{grow, load, store, string};
-use super::{GROW, READ, READ_FAST, building, docs, keyed, spec, transfer};
+use super::{GROW, READ, READ_FAST, across, building, docs, keyed, spec};
 use crate::command::{CommandSpec, KeySpec, Run};
 use crate::exec::Exec;
 
@@ -60,7 +60,7 @@ pub(super) static SPECS: &[CommandSpec] = &[
         -4,
         GROW,
         KeySpec { first: 2, last: -1, step: 1 },
-        Run::KeyedOr(building!(bitop), transfer::bitop_over_cores),
+        Run::KeyedOr(building!(bitop), across::bitop_over_cores),
         docs(
             "bitmap",
             "2.6.0",

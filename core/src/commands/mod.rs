@@ -4,6 +4,7 @@
 //! several cores, and those over all keys, are put together here from parts that other cores run.
 //! Replies and error texts are Redis 7.2's, byte for byte; `testdata/*.resp` holds the proof.
 
+mod across;
 mod argument;
 mod bitfield;
 mod bitmap;
@@ -26,7 +27,7 @@ mod value;
 use crate::command::{CommandSpec, Flags, KeySpec, PartRun, Run};
 
 /// All families of this module.
-pub(crate) fn families() -> [&'static [CommandSpec]; 13] {
+pub(crate) fn families() -> [&'static [CommandSpec]; 14] {
     [
         string::SPECS,
         set::SPECS,
@@ -38,6 +39,7 @@ pub(crate) fn families() -> [&'static [CommandSpec]; 13] {
         generic::SPECS,
         expire::SPECS,
         transfer::SPECS,
+        across::SPECS,
         object::SPECS,
         keys::SPECS,
         scan::SPECS,

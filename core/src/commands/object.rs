@@ -126,7 +126,7 @@ fn idletime(exec: &mut Exec<'_>, _: Args<'_>) -> Result<(), Refusal> {
 }
 
 fn help(_: &mut Core, _: SessionRef, _: Args<'_>, out: &mut Vec<u8>) -> Outcome {
-    const LINES: [&str; 13] = [
+    const LINES: [&str; 12] = [
         "OBJECT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
         "ENCODING <key>",
         "    Give the encoding that Redis uses for a value like the one at <key>.",
@@ -139,7 +139,6 @@ fn help(_: &mut Core, _: SessionRef, _: Args<'_>, out: &mut Vec<u8>) -> Outcome 
         "    Give 1 for a key that exists: values are never shared.",
         "HELP",
         "    Print this help.",
-        "MEMORY USAGE tells the bytes a key takes.",
     ];
     resp::array(out, LINES.len());
     LINES.iter().for_each(|line| resp::simple(out, line));
