@@ -50,12 +50,12 @@ fn large_requests_and_replies_pass_whole() {
 
 #[test]
 fn a_slow_reader_gets_every_byte_in_order() {
-    const BYTES: usize = 4 << 20;
+    const BYTES: usize = 16 << 20;
     let mut setup = Setup::tiny(Mode::Flood(BYTES));
     setup.limits.output_close_bytes = 64 << 20;
     let node = setup.start();
     let mut client = node.connect();
-    SockRef::from(&client).set_recv_buffer_size(8 << 10).unwrap();
+    SockRef::from(&client).set_recv_buffer_size(64 << 10).unwrap();
     client.write_all(b"x").unwrap();
     let mut received = 0;
     let mut chunk = [0; 20_000];
@@ -81,7 +81,7 @@ fn pinned_values_are_sent_in_place_and_let_go_after_the_last_byte() {
     let node = setup.start();
     let one = [b"<".to_vec(), pieces.0.concat(), b">".to_vec()].concat();
     let mut client = node.connect();
-    SockRef::from(&client).set_recv_buffer_size(8 << 10).unwrap();
+    SockRef::from(&client).set_recv_buffer_size(64 << 10).unwrap();
     client.write_all(b"abcde").unwrap();
     let mut back = vec![0; one.len() * 5];
     client.read_exact(&mut back).unwrap();
