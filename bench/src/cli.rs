@@ -21,6 +21,16 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Drive one or more targets and measure
     Run(Box<RunArgs>),
+    /// Raise the offered rate until p99 passes a limit: the latency-throughput curve and its knee
+    Sweep(Box<SweepArgs>),
+    /// Find the highest throughput, and which side limits it
+    Saturate(Box<RunArgs>),
+    /// Compare results: ratios, spreads, and whether a difference is more than noise
+    Compare {
+        /// Results of run --json; those of the same server and load count as repetitions
+        #[arg(required = true, num_args = 2..)]
+        results: Vec<PathBuf>,
+    },
     /// Show a result, and write it as HTML, SVG, PNG, HGRM and CSV
     Report(ReportArgs),
     /// List the ready-made workloads and where their numbers are from
@@ -34,6 +44,28 @@ pub(crate) struct ReportArgs {
     pub(crate) result: PathBuf,
     /// Folder for HTML, plots and tables; without it only the terminal is written to
     #[arg(long, short)]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Options of a sweep.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SweepArgs {
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+    /// First rate
+    #[arg(long, value_parser = parse_rate, default_value = "10k", help_heading = "Sweep")]
+    pub(crate) from: f64,
+    /// Last rate
+    #[arg(long, value_parser = parse_rate, default_value = "20M", help_heading = "Sweep")]
+    pub(crate) to: f64,
+    /// Each rate is this many times the one before
+    #[arg(long, default_value_t = 1.5, help_heading = "Sweep")]
+    pub(crate) factor: f64,
+    /// The sweep ends when p99 passes this
+    #[arg(long, value_parser = parse_ms, default_value = "1ms", help_heading = "Sweep")]
+    pub(crate) p99_limit: u64,
+    /// Folder for the curve as SVG, PNG and CSV
+    #[arg(long, short, help_heading = "Output")]
     pub(crate) output: Option<PathBuf>,
 }
 
@@ -61,7 +93,7 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_parser = parse_rate)]
     pub(crate) rate: Option<f64>,
     /// Open loop: equal gaps between requests instead of Poisson arrivals
-    #[arg(long, requires = "rate")]
+    #[arg(long)]
     pub(crate) constant: bool,
     /// Connections, over all threads and targets
     #[arg(long, short, default_value_t = 50)]

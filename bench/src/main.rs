@@ -7,6 +7,7 @@
 
 mod cli;
 mod codec;
+mod compare;
 mod connect;
 mod environment;
 mod error;
@@ -15,6 +16,7 @@ mod report;
 mod resp_value;
 mod result;
 mod run;
+mod search;
 mod server_side;
 mod summary;
 mod target;
@@ -22,6 +24,7 @@ mod text;
 mod worker;
 mod workload;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -29,11 +32,12 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use cli::{Cli, Command, ReportArgs, RunArgs};
+use cli::{Cli, Command, ReportArgs, RunArgs, SweepArgs};
 use error::BenchError;
 use progress::Progress;
 use result::RunResult;
 use run::Plan;
+use search::{Search, Steps, SweepLimits};
 use worker::Spacing;
 use workload::WorkloadSpec;
 
@@ -50,6 +54,9 @@ fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<(), BenchError> {
     match command {
         Command::Run(args) => run_once(&args),
+        Command::Sweep(args) => sweep(&args),
+        Command::Saturate(args) => saturate(&args),
+        Command::Compare { results } => compare_all(&results),
         Command::Report(args) => report_on(&args),
         Command::Presets => {
             for preset in workload::presets::PRESETS {
@@ -70,6 +77,73 @@ fn run_once(args: &RunArgs) -> Result<(), BenchError> {
         print!("{}", report::terminal::report(&result));
     }
     verdict(&result)
+}
+
+fn sweep(args: &SweepArgs) -> Result<(), BenchError> {
+    if args.run.load.rate.is_some() || args.factor <= 1.0 || args.from > args.to {
+        return Err(BenchError::usage("sweep takes --from, --to and a --factor above 1 instead of --rate"));
+    }
+    let limits = SweepLimits {
+        from: args.from,
+        to: args.to,
+        factor: args.factor,
+        p99: Duration::from_millis(args.p99_limit),
+        spacing: spacing(&args.run),
+    };
+    let plan = Plan { depth: args.run.load.window, ..plan(&args.run)? };
+    let steps = search(&args.run, |search| search.sweep(&plan, limits))?;
+    if let Some(folder) = &args.output {
+        report::write_steps(&steps, folder)?;
+    }
+    verdict_of_steps(&steps)
+}
+
+fn saturate(args: &RunArgs) -> Result<(), BenchError> {
+    if args.load.rate.is_some() {
+        return Err(BenchError::usage("saturate is a closed loop: --rate has no meaning for it"));
+    }
+    let plan = plan(args)?;
+    verdict_of_steps(&search(args, |search| search.saturate(&plan))?)
+}
+
+/// Leads a search, tells its steps and its end.
+fn search(
+    args: &RunArgs,
+    lead: impl FnOnce(&mut Search<'_>) -> Result<Steps, BenchError>,
+) -> Result<Steps, BenchError> {
+    let (stop, progress) = (stop_flag()?, Progress::new(args.output.quiet));
+    let quiet = args.output.quiet;
+    let mut on_step = |result: &RunResult| {
+        if !quiet {
+            println!("{}", search::line(result));
+        }
+    };
+    let steps = lead(&mut Search { stop: &stop, progress: &progress, on_step: &mut on_step })?;
+    if let Some(path) = &args.output.json {
+        steps.write(path)?;
+    }
+    if !quiet {
+        print!("{}", steps.conclusion());
+    }
+    Ok(steps)
+}
+
+fn verdict_of_steps(steps: &Steps) -> Result<(), BenchError> {
+    let wrong: u64 = steps.runs.iter().map(|run| run.counts.wrong).sum();
+    if wrong > 0 {
+        return Err(BenchError::WrongAnswers(format!("{wrong} answers were wrong")));
+    }
+    match steps.best {
+        Some(_) => Ok(()),
+        None => Err(BenchError::Partial("no step was within the limit".to_owned())),
+    }
+}
+
+fn compare_all(paths: &[PathBuf]) -> Result<(), BenchError> {
+    let read = |path: &PathBuf| Ok((path.display().to_string(), RunResult::read(path)?));
+    let results = paths.iter().map(read).collect::<Result<Vec<_>, BenchError>>()?;
+    print!("{}", compare::table(&results));
+    Ok(())
 }
 
 fn report_on(args: &ReportArgs) -> Result<(), BenchError> {
@@ -98,6 +172,10 @@ fn stop_flag() -> Result<Arc<AtomicBool>, BenchError> {
     Ok(stop)
 }
 
+fn spacing(args: &RunArgs) -> Spacing {
+    if args.load.constant { Spacing::Constant } else { Spacing::Poisson }
+}
+
 /// The command line's words as a plan.
 fn plan(args: &RunArgs) -> Result<Plan, BenchError> {
     let file = match &args.workload {
@@ -106,13 +184,12 @@ fn plan(args: &RunArgs) -> Result<Plan, BenchError> {
     };
     let load = &args.load;
     let cores = load.cores.clone().map(|list| list.0).unwrap_or_default();
-    let spacing = if load.constant { Spacing::Constant } else { Spacing::Poisson };
     let spec = args.spec.clone().or(file);
     let by_time = load.requests.is_none() && spec.trace.is_none();
     Ok(Plan {
         targets: args.targets.clone(),
         spec,
-        open: load.rate.map(|rate| (rate, spacing)),
+        open: load.rate.map(|rate| (rate, spacing(args))),
         connections: load.connections,
         depth: if load.rate.is_some() { load.window } else { load.pipeline },
         threads: load.threads.unwrap_or_else(|| cores.len().max(1)),

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use crate::error::BenchError;
 use crate::result::RunResult;
+use crate::search::Steps;
 
 /// Writes every form of the report into `folder`: HTML, plots as SVG and PNG, HGRM and CSV.
 pub(crate) fn write_all(result: &RunResult, folder: &Path, name: &str) -> Result<(), BenchError> {
@@ -33,4 +34,16 @@ pub(crate) fn write_all(result: &RunResult, folder: &Path, name: &str) -> Result
         plots::png(result, plot, &path).map_err(|error| BenchError::file(&path, error))?;
     }
     Ok(())
+}
+
+/// Writes the curve of a search into `folder`: SVG, PNG and CSV.
+pub(crate) fn write_steps(steps: &Steps, folder: &Path) -> Result<(), BenchError> {
+    std::fs::create_dir_all(folder).map_err(|error| BenchError::file(folder, error))?;
+    let path = |suffix: &str| folder.join(format!("{}.{suffix}", steps.kind));
+    let write = |suffix: &str, text: &str| {
+        std::fs::write(path(suffix), text).map_err(|error| BenchError::file(path(suffix), error))
+    };
+    write("csv", &steps.csv())?;
+    write("svg", &plots::steps_svg(steps).map_err(|problem| BenchError::file(path("svg"), problem))?)?;
+    plots::steps_png(steps, &path("png")).map_err(|problem| BenchError::file(path("png"), problem))
 }

@@ -11,7 +11,8 @@ use plotters::style::IntoFont;
 
 use super::bitmap::LabelledBitmap;
 use super::curve::{Point, nines_label, points};
-use crate::result::RunResult;
+use crate::result::{Latency, RunResult};
+use crate::search::Steps;
 use crate::text::{duration_text, rate_text};
 use crate::worker::record::{CLASS_COUNT, class_start_ns};
 
@@ -81,6 +82,24 @@ pub(crate) fn png(result: &RunResult, plot: Plot, path: &Path) -> Result<(), Str
     area.present().map_err(|error| error.to_string())
 }
 
+/// The latency-throughput curve of a search as SVG text.
+pub(crate) fn steps_svg(steps: &Steps) -> Result<String, String> {
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+        draw_steps(&area, steps)?;
+        area.present().map_err(|error| error.to_string())?;
+    }
+    Ok(text)
+}
+
+/// The same as a PNG file.
+pub(crate) fn steps_png(steps: &Steps, path: &Path) -> Result<(), String> {
+    let area = LabelledBitmap(BitMapBackend::new(path, SIZE)).into_drawing_area();
+    draw_steps(&area, steps)?;
+    area.present().map_err(|error| error.to_string())
+}
+
 /// Something to draw on.
 type Area<B> = DrawingArea<B, Shift>;
 
@@ -119,6 +138,7 @@ fn percentiles<B: DrawingBackend>(area: &Area<B>, curves: &[(String, Vec<Point>)
     let mut chart = ChartBuilder::on(area)
         .caption(Plot::Percentiles.title(), ("sans-serif", 16).into_font())
         .margin(8)
+        .margin_right(28)
         .x_label_area_size(28)
         .y_label_area_size(72)
         .build_cartesian_2d(0.0..nines, (low * 0.9..high * 1.2).log_scale())
@@ -160,6 +180,7 @@ fn heat_map<B: DrawingBackend>(area: &Area<B>, result: &RunResult) -> Result<(),
     let mut chart = ChartBuilder::on(area)
         .caption(Plot::HeatMap.title(), ("sans-serif", 16).into_font())
         .margin(8)
+        .margin_right(28)
         .x_label_area_size(28)
         .y_label_area_size(72)
         .build_cartesian_2d(0.0..seconds, (start(low)..start(high) * 1.05).log_scale())
@@ -211,6 +232,7 @@ fn over_time<B: DrawingBackend>(
     let mut chart = ChartBuilder::on(area)
         .caption(plot.title(), ("sans-serif", 16).into_font())
         .margin(8)
+        .margin_right(28)
         .x_label_area_size(28)
         .y_label_area_size(72)
         .build_cartesian_2d(0.0..seconds, 0.0..high * 1.1)
@@ -233,6 +255,49 @@ fn over_time<B: DrawingBackend>(
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .draw()
+        .map_err(|error| error.to_string())
+}
+
+/// A curve of a search: its name and what it tells of a run.
+type Told = (&'static str, fn(&Latency) -> u64);
+
+fn draw_steps<B: DrawingBackend>(area: &Area<B>, steps: &Steps) -> Result<(), String> {
+    area.fill(&WHITE).map_err(|error| error.to_string())?;
+    let told: [Told; 3] = [("p50", |l| l.p50_ns), ("p99", |l| l.p99_ns), ("p99.9", |l| l.p999_ns)];
+    let totals = || steps.runs.iter().map(|run| &run.total);
+    let low = totals().map(|total| total.p50_ns).min().unwrap_or(1).max(1) as f64;
+    let high = totals().map(|total| total.p999_ns).max().unwrap_or(10).max(10) as f64;
+    let rates = || steps.runs.iter().map(|run| run.achieved_rate);
+    let mut chart = ChartBuilder::on(area)
+        .caption("Latency by throughput", ("sans-serif", 16).into_font())
+        .margin(8)
+        .margin_right(28)
+        .x_label_area_size(28)
+        .y_label_area_size(72)
+        .build_cartesian_2d(0.0..rates().fold(1.0, f64::max) * 1.05, (low * 0.8..high * 1.3).log_scale())
+        .map_err(|error| error.to_string())?;
+    chart
+        .configure_mesh()
+        .x_label_formatter(&|rate| format!("{}/s", rate_text(*rate)))
+        .y_label_formatter(&|ns| duration_text(*ns))
+        .light_line_style(WHITE.mix(0.0))
+        .draw()
+        .map_err(|error| error.to_string())?;
+    for (index, (name, of)) in told.into_iter().enumerate() {
+        let color = COLORS[index];
+        let line = rates().zip(totals()).map(|(rate, total)| (rate, of(total).max(1) as f64));
+        chart
+            .draw_series(LineSeries::new(line, color.stroke_width(2)).point_size(3))
+            .map_err(|error| error.to_string())?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()
