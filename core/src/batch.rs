@@ -15,6 +15,7 @@ use pinnace_types::{ConnId, CoreId, KeyHash, ShardId};
 
 use crate::command::{CommandId, Run};
 use crate::core::{Core, CoreWire};
+use crate::gather::SessionRef;
 use crate::session::{Hold, Protocol};
 
 /// Requests per batch: enough to hide memory latency, few enough for their buckets and items to
@@ -433,7 +434,11 @@ impl Core {
         }
         if ran != 0 {
             let spent_ns = (self.config.clock_ns)().saturating_sub(started_ns);
-            self.count_batch(&ops, ran, spent_ns / u64::from(ran.count_ones()));
+            let each_ns = spent_ns / u64::from(ran.count_ones());
+            self.count_batch(&ops, ran, each_ns);
+            if self.is_slow(each_ns / 1000) {
+                self.log_batch(&ops, &ranges, ran, each_ns / 1000, sources);
+            }
         }
         ops.clear();
         ranges.clear();
@@ -452,6 +457,21 @@ impl Core {
             {
                 self.stats.count_call(id, each_ns);
             }
+        }
+    }
+
+    /// Brings the commands of a slow batch to SLOWLOG and the latency monitor, each with its share
+    /// of the batch's time: which of them took it cannot be told any more.
+    #[cold]
+    fn log_batch(&mut self, ops: &[Op], ranges: &[ArgRange], ran: u64, each_us: u64, sources: Sources<'_>) {
+        for (index, op) in ops.iter().enumerate() {
+            let session = match self.sessions.get(op.conn) {
+                Some(session) if ran & (1 << index) != 0 => SessionRef { conn: op.conn, resp: session.resp },
+                _ => continue,
+            };
+            let raw = &sources.bytes(op.source)[op.raw_start as usize..];
+            let args = Args::new(raw, &ranges[op.range_start as usize..][..op.range_count as usize]);
+            self.slow_command(session, args, each_us);
         }
     }
 

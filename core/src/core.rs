@@ -352,6 +352,11 @@ impl Service for Core {
         self.run_batch(Sources { events, owned: &[] }, wire);
         self.end_turn(events.is_empty(), wire)
     }
+
+    fn owes_reply(&self, conn: ConnId) -> bool {
+        let owes = |session: &Session| session.forwarded() > 0 || !session.replies.is_empty();
+        self.sessions.get(conn).is_some_and(owes)
+    }
 }
 
 /// Moves everything in `from` behind what is in `to`, sharing pinned values.

@@ -41,7 +41,7 @@ impl Core {
         session.last_command = Some(id);
         match (spec.run, op.route) {
             (Run::Keyed(run) | Run::KeyedSplit(run, _) | Run::KeyedOr(run, _), Route::Local) => {
-                self.run_local(op, spec.keys.first as usize, run, args, wire);
+                self.run_local(op, id, spec.keys.first as usize, run, args, wire);
                 Timing::Batch
             }
             (Run::Keyed(_) | Run::KeyedSplit(..) | Run::KeyedOr(..), Route::Remote(to)) => {
@@ -57,6 +57,7 @@ impl Core {
     fn run_local<W: CoreWire>(
         &mut self,
         op: &Op,
+        id: CommandId,
         key_position: usize,
         run: KeyedRun,
         args: Args<'_>,
@@ -76,8 +77,14 @@ impl Core {
             limits: &self.config.limits,
             stats: &mut self.stats,
         };
+        let before = exec.out.byte_len();
+        let errors = exec.stats.error_replies;
         run(&mut exec, args);
+        if exec.stats.error_replies != errors {
+            exec.stats.commands[id.index()].failed += 1;
+        }
         if direct {
+            session.output_bytes += (exec.out.byte_len() - before) as u64;
             if exec.out.byte_len() as u64 > self.config.limits.output_pause_bytes {
                 session.hold(Hold::Output);
             }
@@ -179,8 +186,12 @@ impl Core {
         if self.server.monitors() > 0 {
             self.monitor_feed(session_ref, args);
         }
+        let errors = self.stats.error_replies;
         let started_ns = (self.config.clock_ns)();
         self.run_any(op, id, spec, args, wire);
+        if self.stats.error_replies != errors {
+            self.stats.commands[id.index()].failed += 1;
+        }
         let duration_ns = (self.config.clock_ns)().saturating_sub(started_ns);
         if !spec.flags.intersects(BRIEF) || id.index() != op_command_index(op) {
             self.stats.count_call(id, duration_ns);
@@ -319,6 +330,7 @@ impl Core {
         if let Some(session) = self.sessions.get_mut(conn)
             && matches!(session.reply_mode, ReplyMode::On | ReplyMode::SkipNext)
         {
+            session.output_bytes += side_out.byte_len() as u64;
             if session.replies.is_empty() {
                 if let Some(out) = wire.out(conn) {
                     append_out(out, &mut side_out);

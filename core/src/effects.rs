@@ -78,7 +78,9 @@ impl Core {
             Effect::CloseAfterReply(conn) => {
                 self.mark_closing(conn);
                 match self.sessions.get_mut(conn) {
-                    Some(session) if !session.replies.is_empty() => session.close_when_answered = true,
+                    Some(session) if !session.replies.is_empty() || session.forwarded() > 0 => {
+                        session.close_when_answered = true;
+                    }
                     _ => wire.close_after_flush(conn),
                 }
             }

@@ -1,6 +1,6 @@
 //! What a keyed command runs against: the owning core's keyspace and the reply it writes.
 
-use pinnace_engine::{Key, Keyspace, PinnedValue, WriteError};
+use pinnace_engine::{Key, Keyspace, PinnedValue};
 use pinnace_protocol::{Args, OutBuf, resp};
 use pinnace_types::{Limits, Prng};
 
@@ -66,18 +66,6 @@ impl<'x> Exec<'x> {
     #[inline]
     pub fn null(&mut self) {
         resp::null(self.out.bytes(), self.resp);
-    }
-
-    /// Replies with the error of a refused write.
-    #[cold]
-    pub fn write_error(&mut self, error: &WriteError) {
-        match error {
-            WriteError::OutOfMemory => self.error("OOM command not allowed when used memory > 'maxmemory'."),
-            WriteError::KeyTooLong { .. } => self.error("ERR key exceeds the key size limit (max_key_size)"),
-            WriteError::ValueTooLarge { .. } => {
-                self.error("ERR string exceeds maximum allowed size (proto-max-bulk-len)");
-            }
-        }
     }
 }
 

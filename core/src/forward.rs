@@ -67,6 +67,7 @@ impl Core {
                 ReturnTo::Native { conn } => {
                     if let Some(session) = self.sessions.get_mut(conn) {
                         session.native_waiting -= 1;
+                        session.output_bytes += bytes.len() as u64;
                         session.on_forwarded_reply(bytes.len(), self.config.limits.forwarded_max);
                         let resume = session.forwarded() <= session.forward_window / 2;
                         if let Some(out) = wire.out(conn) {

@@ -64,18 +64,6 @@ impl Core {
         }
     }
 
-    /// Runs a gathered command whose parts are all on this core, and gives its reply.
-    pub(crate) fn gather_here(&mut self, session: SessionRef, gather: Gather) -> Vec<u8> {
-        let mut gather = gather;
-        loop {
-            let parts = gather.requests.iter().map(|r| self.run_part_request(r, session.resp)).collect();
-            match (gather.then)(self, session, parts) {
-                Next::Reply(reply) => return reply,
-                Next::Gather(next) => gather = next,
-            }
-        }
-    }
-
     fn send_part(&mut self, request: &PartRequest, resp: resp::Version, return_to: ReturnTo) {
         let ask = self.ask_of(request);
         let args = request.args.iter().map(Vec::as_slice);
@@ -148,7 +136,13 @@ impl Core {
             limits: &self.config.limits,
             stats: &mut self.stats,
         };
+        let errors = exec.stats.error_replies;
         run(&mut exec, args);
+        if exec.stats.error_replies != errors
+            && let Some(id) = self.table.id(spec.name.as_bytes())
+        {
+            self.stats.commands[id.index()].failed += 1;
+        }
         if out.is_plain() {
             std::mem::swap(out.bytes(), answer);
         } else {
@@ -224,6 +218,7 @@ impl Core {
         wire: &mut W,
     ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
+        session.output_bytes += bytes.len() as u64;
         let silent = session.reply_mode == crate::session::ReplyMode::Off;
         let Some(out) = wire.out(conn) else { return };
         let spare = &mut self.spare_buffers;
@@ -240,7 +235,7 @@ impl Core {
         });
         let over_pause = out.byte_len() as u64 > self.config.limits.output_pause_bytes;
         debug_assert!(known, "an answer without a question");
-        if session.close_when_answered && session.replies.is_empty() {
+        if session.close_when_answered && session.replies.is_empty() && session.forwarded() == 0 {
             wire.close_after_flush(conn);
             return;
         }

@@ -53,7 +53,9 @@ impl Core {
             Route::Local => {
                 let Some(out) = wire.out(op.conn) else { return Timing::None };
                 let key = Key::from_parts(frame.key, op.hash, op.shard);
+                let before = out.byte_len();
                 run_keyed(&mut self.ks, &mut self.scratch, &frame, &key, out);
+                session.output_bytes += (out.byte_len() - before) as u64;
                 if out.byte_len() as u64 > self.config.limits.output_pause_bytes {
                     session.hold(Hold::Output);
                 }
@@ -101,7 +103,7 @@ impl Core {
         if opcode == Opcode::HELLO && frame.is_supported() {
             return self.run_hello(op, frame, wire);
         }
-        if opcode == Opcode::NOOP && frame.is_supported() {
+        if opcode == Opcode::NOOP && frame.is_supported() && frame.value.is_empty() {
             return self.run_noop(op, id, wire);
         }
         let Some(out) = wire.out(op.conn) else { return };
@@ -110,6 +112,15 @@ impl Core {
             _ if !frame.is_supported() => unsupported(out, frame),
             Opcode::PING => {
                 native::encode(out, &native::Header::reply(opcode, id, Status::OK), &[], frame.value)
+            }
+            Opcode::NOOP => {
+                native::encode_error(
+                    out,
+                    opcode,
+                    id,
+                    Status::BAD_REQUEST,
+                    "value_len: a NOOP takes no value",
+                );
             }
             Opcode::GET | Opcode::SET | Opcode::DELETE | Opcode::TOUCH | Opcode::INCREMENT | Opcode::CAS => {
                 native::encode_error(
@@ -138,9 +149,12 @@ impl Core {
         self.settle_noop(op.conn, wire);
     }
 
-    /// Answers a NOOP if nothing before it is awaited any more.
+    /// Answers a NOOP, or closes, if nothing before that is awaited any more.
     pub(crate) fn settle_noop<W: CoreWire>(&mut self, conn: ConnId, wire: &mut W) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.close_when_answered && session.forwarded() == 0 && session.replies.is_empty() {
+            return wire.close_after_flush(conn);
+        }
         if session.noop.is_none() || session.forwarded() > 0 {
             return;
         }
@@ -289,13 +303,16 @@ fn run_keyed(
     key: &Key<'_>,
     out: &mut OutBuf<PinnedValue>,
 ) {
-    if frame.opcode == Opcode::GET && frame.flags.0 == 0 && frame.is_supported() {
+    if frame.opcode == Opcode::GET && frame.flags.0 == 0 && frame.value.is_empty() && frame.is_supported() {
         return get(ks, frame, key, None, out);
     }
     if !frame.is_supported() {
         return unsupported(out.bytes(), frame);
     }
     let outcome = match frame.opcode {
+        Opcode::GET | Opcode::DELETE | Opcode::TOUCH if !frame.value.is_empty() => {
+            Err(Refusal(Status::BAD_REQUEST, "value_len: this opcode takes no value"))
+        }
         Opcode::GET => match wanted_version(ks, frame, key) {
             Ok(version) => return get(ks, frame, key, version, out),
             Err(error) => Err(refusal(&error)),

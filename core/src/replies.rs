@@ -105,8 +105,8 @@ mod tests {
 
     #[test]
     fn replies_leave_in_request_order_whatever_order_they_come_in() {
-        let mut queue = ReplyQueue::default();
-        queue.first = u32::MAX; // The ticket counter wraps.
+        // The ticket counter wraps.
+        let mut queue = ReplyQueue { first: u32::MAX, ..ReplyQueue::default() };
         let a = queue.wait();
         queue.push(b"b", Vec::new);
         queue.push(b"c", Vec::new);

@@ -1,8 +1,11 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH: transactions over the keys of one shard.
 //!
-//! A transaction runs in one go on the core that owns its keys; keys of different shards get
-//! CROSSSLOT. WATCH remembers the version of every key (0 for an absent one) and EXEC hands the
+//! The keyed commands of a transaction run in one go on the core that owns its keys; keys of
+//! different shards get CROSSSLOT. Commands without keys (PING, PUBLISH, CLIENT ...) run on the
+//! connection's core right after that, in their order. WATCH remembers the version of every key (0 for an absent one) and EXEC hands the
 //! versions over together with the commands, so that check and commands are one step.
+
+use std::collections::VecDeque;
 
 use pinnace_protocol::{ArgRange, Args, resp};
 use pinnace_types::{ConnId, ShardId};
@@ -10,7 +13,7 @@ use pinnace_types::{ConnId, ShardId};
 use crate::command::{CommandId, CommandSpec, Flags, KeySpec, Run};
 use crate::core::Core;
 use crate::dispatch::{CROSSSLOT, Check};
-use crate::gather::{Gather, Next, Outcome, PartRequest, SessionRef};
+use crate::gather::{Continuation, Gather, Next, Outcome, PartRequest, SessionRef};
 
 /// A key under WATCH.
 #[derive(Debug)]
@@ -21,10 +24,18 @@ pub struct Watched {
     version: u64,
 }
 
+/// A command queued since MULTI.
+#[derive(Debug)]
+struct Queued {
+    args: Vec<Vec<u8>>,
+    /// It has keys, and runs on the core that owns them.
+    keyed: bool,
+}
+
 /// Commands queued since MULTI.
 #[derive(Debug, Default)]
 pub struct Transaction {
-    commands: Vec<Vec<Vec<u8>>>,
+    commands: Vec<Queued>,
     /// The shard of the keys so far.
     shard: Option<ShardId>,
     crosses: bool,
@@ -111,13 +122,10 @@ impl Core {
             _ => spec.keys.positions(args.len()).map(|at| self.ks.key(args.at(at)).shard()).collect(),
         };
         let commands_max = self.config.limits.multi_commands_max as usize;
-        let core_count = self.core_count();
         let Some(session) = self.session_mut(conn) else { return Check::Refuse(String::new()) };
         let Some(transaction) = &mut session.transaction else { return Check::Run(id) };
         let refusal = if spec.flags.contains(Flags::NO_MULTI) {
             Some("ERR Command not allowed inside a transaction".to_owned())
-        } else if core_count > 1 && matches!(spec.run, Run::Session(_)) && spec.part.is_some() {
-            Some(format!("ERR '{}' asks all cores and is not allowed inside a transaction", spec.name))
         } else if transaction.len() >= commands_max {
             Some(format!("ERR a transaction is limited to {commands_max} commands (multi_commands_max)"))
         } else {
@@ -128,7 +136,8 @@ impl Core {
             return Check::Refuse(text);
         }
         shards.into_iter().for_each(|shard| transaction.add_shard(shard));
-        transaction.commands.push(args.iter().map(<[u8]>::to_vec).collect());
+        let keyed = !matches!(spec.run, Run::Session(_));
+        transaction.commands.push(Queued { args: args.iter().map(<[u8]>::to_vec).collect(), keyed });
         Check::Queued
     }
 
@@ -246,15 +255,95 @@ fn exec(core: &mut Core, session: SessionRef, _: Args<'_>, out: &mut Vec<u8>) ->
     }
     let to = transaction.shard.map_or(core.config.core, |shard| core.config.shards.core_of(shard));
     let request = PartRequest { to, command, args: pack(&transaction, &watched) };
+    let queue = transaction.commands;
     Outcome::Gather(Gather {
         requests: vec![request],
-        then: Box::new(|_, _, mut parts| Next::Reply(parts.pop().unwrap_or_default())),
+        then: Box::new(|core, session, mut parts| {
+            assemble(core, session, queue, &parts.pop().unwrap_or_default())
+        }),
         barrier: true,
     })
 }
 
-/// Watched keys and commands as one flat argument list: counts are decimal text in front of what
-/// they count.
+/// Puts the replies of a transaction together, in the order of its commands: those of the keyed
+/// ones have come from the core that owns the keys, the others run here, with their session.
+fn assemble(core: &mut Core, session: SessionRef, queue: Vec<Queued>, keyed: &[u8]) -> Next {
+    let mut reply = Vec::new();
+    let Some(keyed) = split_replies(keyed) else {
+        resp::null_array(&mut reply, session.resp);
+        return Next::Reply(reply);
+    };
+    resp::array(&mut reply, queue.len());
+    Assembly { queue: queue.into(), keyed: keyed.into(), reply }.go_on(core, session)
+}
+
+/// A transaction's reply under construction.
+struct Assembly {
+    queue: VecDeque<Queued>,
+    /// Replies of the keyed commands that are still in the queue.
+    keyed: VecDeque<Vec<u8>>,
+    reply: Vec<u8>,
+}
+
+impl Assembly {
+    fn go_on(mut self, core: &mut Core, session: SessionRef) -> Next {
+        while let Some(command) = self.queue.pop_front() {
+            if command.keyed {
+                self.reply.extend(self.keyed.pop_front().expect("every keyed command was answered"));
+                continue;
+            }
+            let outcome = with_args(&command.args, |args| run_here(core, session, args, &mut self.reply));
+            if let Outcome::Gather(gather) = outcome {
+                return Next::Gather(self.behind(gather));
+            }
+        }
+        Next::Reply(self.reply)
+    }
+
+    /// Goes on once a gathered command of the queue is answered.
+    fn behind(mut self, gather: Gather) -> Gather {
+        let Gather { requests, then, .. } = gather;
+        let then: Continuation = Box::new(move |core, session, parts| match then(core, session, parts) {
+            Next::Gather(gather) => Next::Gather(self.behind(gather)),
+            Next::Reply(reply) => {
+                self.reply.extend(reply);
+                self.go_on(core, session)
+            }
+        });
+        Gather { requests, then, barrier: true }
+    }
+}
+
+/// Runs a command of a transaction that has no keys.
+fn run_here(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
+    let id = core.resolve_command(args).expect("it was found when it was queued");
+    let Run::Session(run) = core.table.spec(id).run else {
+        unreachable!("keyed commands ran on the core that owns their keys");
+    };
+    let started_ns = (core.config.clock_ns)();
+    let outcome = run(core, session, args, out);
+    let spent_ns = (core.config.clock_ns)().saturating_sub(started_ns);
+    core.stats.count_call(id, spent_ns);
+    outcome
+}
+
+/// Lays arguments out as a decoder would.
+fn with_args<T>(args: &[Vec<u8>], run: impl FnOnce(Args<'_>) -> T) -> T {
+    let bytes = args.concat();
+    let mut start = 0;
+    let ranges: Vec<ArgRange> = args
+        .iter()
+        .map(|arg| {
+            let range = ArgRange { start, len: arg.len() as u32 };
+            start += range.len;
+            range
+        })
+        .collect();
+    run(Args::new(&bytes, &ranges))
+}
+
+/// Watched keys and keyed commands as one flat argument list: counts are decimal text in front of
+/// what they count.
 fn pack(transaction: &Transaction, watched: &[Watched]) -> Vec<Vec<u8>> {
     let count = |n: usize| n.to_string().into_bytes();
     let mut args = vec![b"exec".to_vec(), count(watched.len())];
@@ -262,12 +351,25 @@ fn pack(transaction: &Transaction, watched: &[Watched]) -> Vec<Vec<u8>> {
         args.push(key.key.clone());
         args.push(key.version.to_le_bytes().to_vec());
     }
-    args.push(count(transaction.commands.len()));
-    for command in &transaction.commands {
-        args.push(count(command.len()));
-        args.extend(command.iter().cloned());
+    let keyed = || transaction.commands.iter().filter(|command| command.keyed);
+    args.push(count(keyed().count()));
+    for command in keyed() {
+        args.push(count(command.args.len()));
+        args.extend(command.args.iter().cloned());
     }
     args
+}
+
+/// Splits what [`exec_part`] wrote; `None` if a watched key had changed.
+fn split_replies(part: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let (changed, mut rest) = part.split_first()?;
+    let mut replies = Vec::new();
+    while let Some((len, behind)) = rest.split_first_chunk::<8>() {
+        let (reply, behind) = behind.split_at(u64::from_le_bytes(*len) as usize);
+        replies.push(reply.to_vec());
+        rest = behind;
+    }
+    (*changed == 0).then_some(replies)
 }
 
 /// Reads what [`pack`] wrote.
@@ -288,57 +390,41 @@ impl<'a> Unpack<'a> {
     }
 }
 
+/// Checks the watched keys and runs the keyed commands. Writes whether a key had changed, as 0 or 1,
+/// then every reply behind its length in 8 bytes.
 fn exec_part(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut Vec<u8>) {
     let mut unpack = Unpack { args, at: 1 };
+    let mut changed = false;
     for _ in 0..unpack.count() {
         let key = core.ks.key(unpack.next());
         let expected = unpack.next();
-        let unchanged = match core.ks.version(&key) {
-            Ok(version) => version.map_or(0, |version| version.0).to_le_bytes() == *expected,
-            Err(_) => false,
+        changed |= match core.ks.version(&key) {
+            Ok(version) => version.map_or(0, |version| version.0).to_le_bytes() != *expected,
+            Err(_) => true,
         };
-        if !unchanged {
-            resp::null_array(out, resp);
-            return;
-        }
     }
-    let commands = unpack.count();
-    resp::array(out, commands);
-    let mut buffer = Vec::new();
-    let mut ranges = Vec::new();
-    for _ in 0..commands {
-        buffer.clear();
-        ranges.clear();
-        for _ in 0..unpack.count() {
-            let arg = unpack.next();
-            ranges.push(ArgRange { start: buffer.len() as u32, len: arg.len() as u32 });
-            buffer.extend_from_slice(arg);
-        }
-        run_queued(core, Args::new(&buffer, &ranges), resp, out);
+    out.push(u8::from(changed));
+    if changed {
+        return;
+    }
+    for _ in 0..unpack.count() {
+        let command: Vec<Vec<u8>> = (0..unpack.count()).map(|_| unpack.next().to_vec()).collect();
+        let start = out.len();
+        out.extend_from_slice(&[0; 8]);
+        with_args(&command, |args| run_queued(core, args, resp, out));
+        let len = (out.len() - start - 8) as u64;
+        out[start..start + 8].copy_from_slice(&len.to_le_bytes());
     }
 }
 
-/// Runs one queued command on the core that owns the transaction's keys.
+/// Runs one keyed command on the core that owns the transaction's keys.
 fn run_queued(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut Vec<u8>) {
     let id = core.resolve_command(args).expect("it was found when it was queued");
     let spec = core.table.spec(id);
     let started_ns = (core.config.clock_ns)();
-    match spec.run {
-        Run::Session(run) => {
-            // No such connection on this core: what these commands say does not depend on one.
-            let nobody = ConnId { index: u32::MAX, generation: 0 };
-            let session = SessionRef { conn: nobody, resp };
-            if let Outcome::Gather(gather) = run(core, session, args, out) {
-                // Several cores refuse such a command when it is queued; one core has all the parts.
-                out.extend(core.gather_here(session, gather));
-            }
-        }
-        _ => {
-            let position = spec.keys.positions(args.len()).next().unwrap_or(0);
-            let key = core.ks.key(args.at(position));
-            core.run_keyed_into(spec, key, resp, args, out);
-        }
-    }
+    let position = spec.keys.positions(args.len()).next().unwrap_or(0);
+    let key = core.ks.key(args.at(position));
+    core.run_keyed_into(spec, key, resp, args, out);
     let spent_ns = (core.config.clock_ns)().saturating_sub(started_ns);
     core.stats.count_call(id, spent_ns);
 }

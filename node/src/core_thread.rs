@@ -15,7 +15,7 @@ use pinnace_core::{Core, CoreConfig, DriverCounters, Mail, NodeInfo};
 use pinnace_driver::{Driver, DriverConfig, DriverStats};
 use pinnace_engine::EngineConfig;
 use pinnace_protocol::wire::{Event, Service, TurnResult, TurnTime, Wire};
-use pinnace_types::{CoreId, Limits, ShardMap};
+use pinnace_types::{ConnId, CoreId, Limits, ShardMap};
 
 use crate::failure::Failure;
 use crate::host;
@@ -148,5 +148,9 @@ impl Service for Stoppable {
         let result = self.core.on_turn(time, events, wire);
         // The waker that follows the store gives the core this turn, and orders the two.
         TurnResult { stop: result.stop || self.stop.load(Ordering::Relaxed), ..result }
+    }
+
+    fn owes_reply(&self, conn: ConnId) -> bool {
+        self.core.owes_reply(conn)
     }
 }

@@ -102,13 +102,18 @@ impl LatencyMonitor {
     }
 }
 
+/// Whether a command of that duration is an event for the monitor.
+pub(super) fn records(core: &Core, duration_us: u64) -> bool {
+    let threshold = core.server.settings.latency_monitor_threshold_ms;
+    threshold > 0 && duration_us / 1000 >= threshold
+}
+
 /// A command took this long: an event if the monitor is on and it was slow enough.
 pub(super) fn record_command(core: &mut Core, args: Args<'_>, duration_us: u64) {
-    let threshold = core.server.settings.latency_monitor_threshold_ms;
-    let millis = duration_us / 1000;
-    if threshold == 0 || millis < threshold {
+    if !records(core, duration_us) {
         return;
     }
+    let millis = duration_us / 1000;
     let fast = core.table.lookup(args.at(0)).is_some_and(|spec| spec.flags.contains(Flags::FAST));
     let sample = Sample { second: core.time.wall.0 / 1000, millis };
     core.server.latency.record(if fast { "fast-command" } else { "command" }, sample);

@@ -71,6 +71,13 @@ pub(crate) struct SlowLog {
 }
 
 impl Core {
+    /// Whether a command of that duration is for SLOWLOG or the latency monitor.
+    pub(crate) fn is_slow(&self, duration_us: u64) -> bool {
+        let settings = &self.server.settings;
+        let logged = u64::try_from(settings.slowlog_slower_than_us).is_ok_and(|least| duration_us >= least);
+        logged || super::latency::records(self, duration_us)
+    }
+
     /// Records a command of a session of this core if it was slow enough.
     #[cold]
     pub(crate) fn slow_command(&mut self, session: SessionRef, args: Args<'_>, duration_us: u64) {
