@@ -1,6 +1,5 @@
 """Fixtures, the target of a run, and a hard time limit on every test."""
 
-import faulthandler
 import os
 import shutil
 import signal
@@ -38,7 +37,6 @@ class TestTimeout(BaseException):
 
 
 def _on_alarm(signum, frame):
-    faulthandler.dump_traceback(file=sys.__stderr__)
     raise TestTimeout("test took too long")
 
 

@@ -61,6 +61,8 @@ MASKS = {
     b"OBJECT IDLETIME": same_kind,
     b"OBJECT REFCOUNT": same_kind,
     b"OBJECT HELP": same_kind,
+    # Redis remembers that a value was once appended to; Pinnace tells the encoding from the value.
+    b"OBJECT ENCODING": same_kind,
     b"SLOWLOG GET": same_kind,
     b"COMMAND COUNT": same_kind,
 }

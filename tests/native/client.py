@@ -6,6 +6,7 @@ reads strictly, so that a byte that the page does not allow is an error.
 
 import socket
 import struct
+import threading
 
 MAGIC, PROTOCOL = 0xB7, 1
 HEADER = struct.Struct("<BBBBHHIIQ")
@@ -163,13 +164,17 @@ class Client:
         for frame in frames:
             frame.request_id = self.next_id()
             opcodes[frame.request_id] = frame.opcode
-        self.sock.sendall(b"".join(frame.encode() for frame in frames))
+        data = b"".join(frame.encode() for frame in frames)
+        # Both ways at once: a node stops reading from one who does not read its replies.
+        sender = threading.Thread(target=self.sock.sendall, args=(data,), daemon=True)
+        sender.start()
         replies = {}
         while len(replies) < len(frames):
             reply = self.receive()
             if reply is None or opcodes.get(reply.request_id) != reply.opcode & 0x7F or reply.request_id in replies:
                 raise ProtocolError("unexpected %r" % reply)
             replies[reply.request_id] = reply
+        sender.join()
         return [replies[frame.request_id] for frame in frames]
 
     def hello(self, features=0xF, core=0xFFFF, name=b"tests"):
