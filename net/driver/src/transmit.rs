@@ -67,7 +67,8 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         unsafe { self.submit(&entry) };
     }
 
-    /// Pauses the connections that are over the limit even after their send had its chance.
+    /// Pauses the connections that are over the limit even after their send had its chance. The
+    /// others have drained: a service that saw them over the limit waits to be told.
     pub(crate) fn check_over_limit(&mut self) {
         if self.over_limit.is_empty() {
             return;
@@ -76,9 +77,14 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         let limit = self.settings.output_pause_bytes.get();
         for id in ids.drain(..) {
             let Some(conn) = self.slab.get(id) else { continue };
-            if conn.unsent() as u64 > limit && conn.paused & pause::OUTPUT == 0 {
+            if conn.paused & pause::OUTPUT != 0 || !conn.takes_replies() {
+                continue;
+            }
+            if conn.unsent() as u64 > limit {
                 add(&self.stats.output_pauses, 1);
                 self.pause(id, pause::OUTPUT);
+            } else {
+                self.notices.push_back(Notice::Drained(id));
             }
         }
         self.over_limit = ids;

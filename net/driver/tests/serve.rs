@@ -164,6 +164,23 @@ fn a_paused_reader_that_reads_on_is_served_on() {
     node.stop();
 }
 
+#[test]
+fn a_service_that_waits_for_its_replies_to_drain_is_told_so_by_fast_readers_too() {
+    const CHUNK: usize = 6000;
+    // Over the pause limit, but gone with the next enter: such a connection is never paused.
+    let node = Setup::tiny(Mode::FloodWhenDrained(CHUNK)).start();
+    let mut client = node.connect();
+    client.write_all(b"x").unwrap();
+    for _ in 0..500 {
+        let mut chunk = vec![0; CHUNK];
+        client.read_exact(&mut chunk).unwrap();
+        assert!(chunk.iter().enumerate().all(|(n, &byte)| byte == pattern(n)));
+    }
+    drop(client);
+    node.until("close", |stats| stats.closed == 1);
+    node.stop();
+}
+
 fn echo_size(client: &mut TcpStream, reply: usize) {
     client.write_all(b"x").unwrap();
     client.read_exact(&mut vec![0; reply]).unwrap();

@@ -50,6 +50,9 @@ pub enum Mode {
     EchoAndMove,
     /// Sends this many patterned bytes for every byte received.
     Flood(usize),
+    /// Sends this many patterned bytes for the first byte received, and as many again whenever it is
+    /// told that they have drained.
+    FloodWhenDrained(usize),
     /// Sends this value, pinned, for every byte received, between `<` and `>`.
     Pinned(Pieces),
     /// Sends everything back, then closes.
@@ -98,7 +101,7 @@ impl TestService {
         }
         let Some(out) = wire.out(conn) else { return };
         match &self.mode {
-            Mode::Flood(count) => {
+            Mode::Flood(count) | Mode::FloodWhenDrained(count) => {
                 for _ in bytes {
                     out.bytes().extend((0..*count).map(pattern));
                 }
@@ -144,8 +147,11 @@ impl TestService {
                 assert!(self.shared.live.lock().unwrap().contains(&key(conn)), "data of a dead {conn:?}");
                 self.on_data(*conn, bytes, wire);
             }
-            Event::Drained { .. } => {
+            Event::Drained { conn } => {
                 self.shared.drained.fetch_add(1, Ordering::Relaxed);
+                if matches!(self.mode, Mode::FloodWhenDrained(_)) {
+                    self.on_data(*conn, b"x", wire);
+                }
             }
             Event::Closed { conn } => {
                 assert!(self.shared.live.lock().unwrap().remove(&key(conn)), "{conn:?} closed twice");
