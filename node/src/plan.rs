@@ -13,7 +13,7 @@ use crate::host::Host;
 
 /// Kept back from the host's memory for what is not items: receive buffers and rings (about 10 MiB a
 /// core), connections that wait for the rest of a request or of a reply, and the program itself.
-/// Measured on a node with 10,000 connections; see docs/operations.md.
+/// Measured: 9,000 connections that pipeline take 49 MB with the 20 MB of their items.
 pub(crate) const RESERVED_BYTES: u64 = 64 << 20;
 
 /// Less than this per core leaves no room to evict in: the index of 256 shards and a few segments.
