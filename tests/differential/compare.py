@@ -130,6 +130,10 @@ class Pair:
                  "  got     %s" % show(ours), "  Redis   %s" % show(theirs), "  before it:"]
         keys = [part for part in command[1:] if part in TAGGED_KEYS or part in SPREAD_KEYS]
         touching = [h for h in self.history[:-1] if not keys or any(key in h[0][1:] for key in keys)]
+        if command[0].upper() == b"EXEC":  # What matters may lie as far back as the first WATCH since the last end.
+            ends = [i for i, h in enumerate(self.history[:-1])
+                    if h[0][0].upper() in (b"EXEC", b"DISCARD", b"UNWATCH") and h[2][:1] not in b"-"]
+            context = max(context, len(self.history) - (ends[-1] if ends else 0))
         lines += ["    %s -> %s" % (show_command(h[0]), show(h[1])[:100]) for h in touching[-context:]]
         return "\n".join(lines)
 

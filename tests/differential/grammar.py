@@ -8,10 +8,10 @@ slots and there are none (Pinnace refuses a transaction over several shards, a s
 import time
 
 # All in one slot, so that transactions may name any of them.
-TAGGED_KEYS = [b"{k}a", b"{k}b", b"{k}c", b"{k}d", b"{k}\x00\xff\r\n", b"{k}"]
+TAGGED_KEYS = [b"{k}a", b"{k}b", b"{k}c", b"{k}d", b"{k}\x01\xff\r\n", b"{k}"]
 
 # In many slots and on all cores.
-SPREAD_KEYS = [b"%d" % i for i in range(6)] + [b"\x00\xff\r\n", b"", b"{}x", b"{a}", b"x{b}y"]
+SPREAD_KEYS = [b"%d" % i for i in range(6)] + [b"\x01\xff\r\n", b"", b"{}x", b"{a}", b"x{b}y"]
 
 TEXTS = [
     b"", b"0", b"1", b"-1", b"7", b"00", b" 1", b"1 ", b"+1", b"-0", b"10", b"9223372036854775807",
