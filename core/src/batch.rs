@@ -97,8 +97,10 @@ impl Batch {
     }
 }
 
-/// From this size on a buffer for an incomplete request grows by a quarter, not by doubling.
+/// From this size on a buffer for an incomplete request grows by a quarter, not by doubling ...
 const GROW_SLOWLY_BYTES: usize = 1 << 20;
+/// ... and by no more than this at a time.
+const GROW_STEP_BYTES: usize = 8 << 20;
 /// Argument ranges of one batch are kept for the next up to this many.
 const KEEP_RANGES_MAX: usize = 64 << 10;
 
@@ -149,7 +151,7 @@ impl Core {
             session.partial = spare;
         } else if session.partial.len() >= GROW_SLOWLY_BYTES && before - session.partial.len() < bytes.len() {
             // Doubling would count a large value twice against the limit.
-            session.partial.reserve_exact(bytes.len() + before / 4);
+            session.partial.reserve_exact(bytes.len() + (before / 4).min(GROW_STEP_BYTES));
         }
         session.partial.extend_from_slice(bytes);
         self.partial_bytes = self.partial_bytes - before as u64 + session.partial.capacity() as u64;

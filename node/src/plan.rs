@@ -4,6 +4,7 @@
 //! starts, so that a node never gives up half started over something that could be known before.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 
 use pinnace_types::{ByteSize, Limits, ShardMap};
 
@@ -62,7 +63,7 @@ impl Plan {
             shards: ShardMap::new(settings.shards, core_count),
             address: SocketAddr::new(settings.bind, settings.port),
             core_addresses: core_addresses(settings, core_count)?,
-            limits: limits(settings),
+            limits: limits(settings, memory_bytes),
             cpus,
             notes,
         })
@@ -172,13 +173,21 @@ fn core_addresses(settings: &Settings, core_count: u16) -> Result<Vec<SocketAddr
     Ok((base..=last).map(|port| SocketAddr::new(settings.bind, port)).collect())
 }
 
-fn limits(settings: &Settings) -> Limits {
+/// Bounds of what connections may hold beside the items: requests that are not complete yet, and
+/// replies that are not sent yet. Each is a quarter of the budget, within these.
+const INPUT_BYTES: RangeInclusive<u64> = 160 << 20..=1 << 30;
+const OUTPUT_BYTES: RangeInclusive<u64> = 128 << 20..=1 << 30;
+
+fn limits(settings: &Settings, memory_bytes: u64) -> Limits {
     let default = Limits::DEFAULT;
+    let quarter = |range: RangeInclusive<u64>| (memory_bytes / 4).clamp(*range.start(), *range.end());
     Limits {
         connections_max: settings.max_connections.unwrap_or(default.connections_max),
         key_bytes_max: u32::try_from(settings.max_key_size.0).expect("validated to fit 16 bits"),
         value_bytes_max: settings.max_value_size.0,
         idle_timeout_ms: u64::try_from(settings.idle_timeout.0.as_millis()).unwrap_or(u64::MAX),
+        input_bytes_max: quarter(INPUT_BYTES),
+        output_bytes_max: quarter(OUTPUT_BYTES),
         ..default
     }
 }
