@@ -28,8 +28,7 @@ pub(crate) struct Endpoint {
 /// A target that has answered.
 #[derive(Clone, Debug)]
 pub(crate) struct Service {
-    pub(crate) target: Target,
-    pub(crate) address: SocketAddr,
+    target: Target,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) topology: Topology,
     /// The server's own name and version.
@@ -48,7 +47,12 @@ impl Service {
             Protocol::RespCluster => greeter.cluster()?,
             _ => (vec![any], Topology::single(address.to_string())),
         };
-        Ok(Self { target: target.clone(), address, endpoints, topology, server })
+        Ok(Self { target: target.clone(), endpoints, topology, server })
+    }
+
+    /// Where its endpoints listen.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.endpoints.iter().map(|endpoint| endpoint.address)
     }
 
     /// A greeted connection to one endpoint.

@@ -226,9 +226,9 @@ pub(crate) struct ThreadInfo {
 /// What the system and the server tell of the server, for local targets.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ServerSide {
-    pub(crate) pid: u32,
+    pub(crate) pids: Vec<u32>,
     pub(crate) name: String,
-    /// CPU time of the whole process per answer.
+    /// CPU time of all its processes per answer.
     pub(crate) cpu_ns_per_request: f64,
     /// CPUs in use on average.
     pub(crate) cpus_used: f64,

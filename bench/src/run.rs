@@ -12,7 +12,7 @@ use crate::environment::{self, Environment};
 use crate::error::BenchError;
 use crate::progress::Progress;
 use crate::result::RunResult;
-use crate::server_side::ServerProcess;
+use crate::server_side::ServerProcesses;
 use crate::summary;
 use crate::target::{Protocol, Target};
 use crate::worker::{
@@ -50,7 +50,7 @@ pub(crate) struct Measured {
     pub(crate) started_unix_ms: u64,
     pub(crate) row: Duration,
     pub(crate) threads: Vec<ThreadResult>,
-    pub(crate) server: Option<ServerProcess>,
+    pub(crate) server: Option<ServerProcesses>,
     /// The server's CPU time over the measured phase.
     pub(crate) server_cpu: Option<Duration>,
     pub(crate) server_resident: u64,
@@ -132,7 +132,7 @@ struct Stage {
     stop: Arc<AtomicBool>,
     /// The phase under way, for the display.
     phase: AtomicU32,
-    server: Option<ServerProcess>,
+    server: Option<ServerProcesses>,
     server_cpu: Mutex<Option<Duration>>,
     errors: Mutex<Vec<BenchError>>,
 }
@@ -147,8 +147,11 @@ fn drive<C: Codec + Default + 'static>(
     let environment = Environment::read();
     let started_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
     let server = match plan.server_pid {
-        Some(pid) => Some(ServerProcess::of(pid)),
-        None => ServerProcess::listening_at(services[0].address),
+        Some(pid) => ServerProcesses::of(vec![pid]),
+        None => {
+            let addresses: Vec<_> = services.iter().flat_map(Service::addresses).collect();
+            ServerProcesses::listening_at(&addresses)
+        }
     };
     let stage = Arc::new(Stage {
         clock: Clock::start(),
@@ -183,7 +186,7 @@ fn drive<C: Codec + Default + 'static>(
     }
     let server_cpu = stage.server_cpu.lock().map_or(None, |cpu| *cpu);
     Ok(Measured {
-        server_resident: server.as_ref().map_or(0, ServerProcess::resident_bytes),
+        server_resident: server.as_ref().map_or(0, ServerProcesses::resident_bytes),
         server_latency: services[0].reported_latency(),
         interrupted: stop.load(Ordering::Relaxed),
         commit: environment::commit(),
@@ -308,7 +311,7 @@ fn work<C: Codec>(
         }
         stage.barrier.wait();
         if let Some(before) = cpu_before {
-            let after = stage.server.as_ref().and_then(ServerProcess::cpu);
+            let after = stage.server.as_ref().and_then(ServerProcesses::cpu);
             if let Ok(mut cpu) = stage.server_cpu.lock() {
                 *cpu = after.map(|after| after.saturating_sub(before));
             }

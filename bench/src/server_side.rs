@@ -6,45 +6,60 @@ use std::time::Duration;
 
 use crate::worker::ThreadCpu;
 
-/// A server process on this machine.
+/// The server's processes on this machine: one, or one a node of a local cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ServerProcess {
-    pub(crate) pid: u32,
+pub(crate) struct ServerProcesses {
+    pub(crate) pids: Vec<u32>,
     pub(crate) name: String,
 }
 
-impl ServerProcess {
-    /// The process that listens at `address`, if it is of this machine and we may look.
-    pub(crate) fn listening_at(address: SocketAddr) -> Option<Self> {
-        if !address.ip().is_loopback() && !is_local(address) {
-            return None;
-        }
-        let inodes = listener_inodes(address.port());
-        let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-        let pid = pids().find(|pid| holds_one_of(*pid, &links))?;
-        Some(Self::of(pid))
+impl ServerProcesses {
+    /// The processes that listen at `addresses`; `None` unless all are of this machine and we may look.
+    pub(crate) fn listening_at(addresses: &[SocketAddr]) -> Option<Self> {
+        let mut pids = addresses.iter().map(|address| listener(*address)).collect::<Option<Vec<u32>>>()?;
+        pids.sort_unstable();
+        pids.dedup();
+        Self::of(pids)
     }
 
-    pub(crate) fn of(pid: u32) -> Self {
-        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        Self { pid, name: name.trim().to_owned() }
+    pub(crate) fn of(pids: Vec<u32>) -> Option<Self> {
+        let name = fs::read_to_string(format!("/proc/{}/comm", pids.first()?)).ok()?;
+        Some(Self { pids, name: name.trim().to_owned() })
     }
 
     /// CPU time of all threads so far.
     pub(crate) fn cpu(&self) -> Option<Duration> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?;
-        let times = tasks
-            .flatten()
-            .filter_map(|task| ThreadCpu::parse(&fs::read_to_string(task.path().join("schedstat")).ok()?));
-        Some(times.map(|time| time.running).sum())
+        let mut sum = Duration::ZERO;
+        for pid in &self.pids {
+            let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
+            let stats =
+                tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
+            sum +=
+                stats.filter_map(|text| ThreadCpu::parse(&text)).map(|time| time.running).sum::<Duration>();
+        }
+        Some(sum)
     }
 
     /// Resident memory now.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-        line.trim().trim_end_matches(" kB").parse::<u64>().map_or(0, |kib| kib * 1024)
+        self.pids.iter().map(|pid| resident_bytes(*pid)).sum()
     }
+}
+
+fn resident_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse::<u64>().map_or(0, |kib| kib * 1024)
+}
+
+/// The process that listens at an address of this machine.
+fn listener(address: SocketAddr) -> Option<u32> {
+    if !address.ip().is_loopback() && !is_local(address) {
+        return None;
+    }
+    let inodes = listener_inodes(address.port());
+    let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    pids().find(|pid| holds_one_of(*pid, &links))
 }
 
 /// Whether the address is one of this machine's: a socket can be bound to it.
@@ -85,19 +100,20 @@ fn listener_inode(line: &str, port: u16) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::ServerProcess;
+    use super::ServerProcesses;
     use std::net::TcpListener;
 
     #[test]
     fn a_listener_of_our_own_is_found_with_its_cpu_time() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = ServerProcess::listening_at(listener.local_addr().unwrap()).unwrap();
-        assert_eq!(server.pid, std::process::id());
+        let address = listener.local_addr().unwrap();
+        let server = ServerProcesses::listening_at(&[address, address]).unwrap();
+        assert_eq!(server.pids, [std::process::id()]);
         assert!(server.cpu().unwrap().as_nanos() > 0 && server.resident_bytes() > 0);
     }
 
     #[test]
     fn other_machines_are_not_looked_for_here() {
-        assert_eq!(ServerProcess::listening_at("192.0.2.1:80".parse().unwrap()), None);
+        assert_eq!(ServerProcesses::listening_at(&["192.0.2.1:80".parse().unwrap()]), None);
     }
 }

@@ -141,7 +141,7 @@ fn series(phases: &[&PhaseResult], row: Duration, elapsed: Duration) -> Series {
 fn server_side(measured: &Measured, counts: &Counts, elapsed: Duration) -> Option<ServerSide> {
     let (server, cpu) = measured.server.as_ref().zip(measured.server_cpu)?;
     Some(ServerSide {
-        pid: server.pid,
+        pids: server.pids.clone(),
         name: server.name.clone(),
         cpu_ns_per_request: per(cpu, counts.answered),
         cpus_used: cpu.as_secs_f64() / elapsed.as_secs_f64().max(1e-9),

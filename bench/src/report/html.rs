@@ -44,7 +44,7 @@ pub(crate) fn page(result: &RunResult) -> Result<String, String> {
     pairs(&mut out, "Generator", &generator(result));
     if let Some(server) = &result.server_side {
         let mut lines = vec![
-            ("process", format!("{}, pid {}", server.name, server.pid)),
+            ("process", format!("{}, pid {:?}", server.name, server.pids)),
             ("CPU time a request", duration_text(server.cpu_ns_per_request)),
             ("CPUs in use", format!("{:.2}", server.cpus_used)),
             ("resident memory", bytes_text(server.resident_bytes)),

@@ -33,9 +33,9 @@ fn write(out: &mut String, result: &RunResult) -> std::fmt::Result {
     if let Some(server) = &result.server_side {
         writeln!(
             out,
-            "server     {} (pid {}): {} CPU a request, {:.2} CPUs in use, {} resident",
+            "server     {} (pid {:?}): {} CPU a request, {:.2} CPUs in use, {} resident",
             server.name,
-            server.pid,
+            server.pids,
             duration_text(server.cpu_ns_per_request),
             server.cpus_used,
             bytes_text(server.resident_bytes),
