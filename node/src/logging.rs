@@ -55,3 +55,39 @@ fn log_panic(info: &panic::PanicHookInfo<'_>) {
     }
     std::process::abort();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+
+    use crate::config::{Config, Layer};
+
+    /// Set in the process that is to die.
+    const VICTIM: &str = "PINNACE_TEST_PANIC";
+
+    #[test]
+    fn a_panic_ends_the_process_and_names_thread_and_place() {
+        if std::env::var_os(VICTIM).is_some() {
+            super::start(&Config::load(&Layer::default(), &[], None).unwrap().settings).unwrap();
+            let core =
+                thread::Builder::new().name("core-3".to_owned()).spawn(|| panic!("a bug for this test"));
+            let _ = core.unwrap().join();
+            return; // Living on is what must not happen.
+        }
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "logging::tests::a_panic_ends_the_process_and_names_thread_and_place",
+                "--nocapture",
+            ])
+            .env(VICTIM, "1")
+            .output()
+            .unwrap();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(6), "{log}");
+        for part in ["bug: a bug for this test", "core-3", "logging.rs:"] {
+            assert!(log.contains(part), "'{part}' is not in: {log}");
+        }
+    }
+}

@@ -164,3 +164,21 @@ fn every_file_is_part_of_its_crate() {
         assert!(declared, "{path} is in no module");
     }
 }
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let folders = ["", "docs", "docs/adr", "docs/internals", "tests"].map(|folder| root().join(folder));
+    let documents = folders
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .map(|entry| entry.unwrap().path());
+    for document in documents.filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+        let text = fs::read_to_string(&document).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            let is_path = !target.is_empty() && !target.contains("://") && !target.contains(' ');
+            let exists = document.parent().unwrap().join(target).exists();
+            assert!(!is_path || exists, "{} links to {target}, which is not there", document.display());
+        }
+    }
+}
