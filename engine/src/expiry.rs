@@ -60,11 +60,11 @@ impl Deadlines {
 
     /// Counts an item; a raw deadline of 0 is none.
     #[inline]
-    pub(crate) fn add(&mut self, raw: u64, bytes: u32) {
+    pub(crate) fn add(&mut self, raw: u64, bytes: u64) {
         if raw != 0 {
             let class = &mut self.bytes[class_of(raw.saturating_sub(self.base))];
-            *class = class.saturating_add(bytes);
-            self.total += u64::from(bytes);
+            *class = class.saturating_add(bytes.min(u64::from(u32::MAX)) as u32);
+            self.total += bytes;
         }
     }
 

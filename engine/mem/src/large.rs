@@ -8,7 +8,7 @@ use std::rc::Rc;
 use pinnace_protocol::Slices;
 
 use crate::map::Mapping;
-use crate::memory::Memory;
+use crate::memory::{BLOCKS_PER_SEGMENT_SHIFT, Memory};
 use crate::pool::Use;
 
 /// A stretch of neighbouring memory.
@@ -73,12 +73,12 @@ impl Slices for LargeValue {
 }
 
 impl Memory {
-    /// Segments that must be free for a large value of `len` bytes to fit, at most.
+    /// Segments that must be free for a large value of `len` bytes to fit.
     #[must_use]
     pub fn large_segments(&self, len: u64) -> u32 {
-        let segment = u64::from(self.segment_bytes());
-        let blocks = (len % segment).div_ceil(self.blocks.unit_bytes()) as u32;
-        (len / segment) as u32 + u32::from(blocks > self.blocks.units_free())
+        let blocks = len.div_ceil(self.blocks.unit_bytes());
+        let missing = blocks.saturating_sub(u64::from(self.blocks.units_free()));
+        missing.div_ceil(1 << BLOCKS_PER_SEGMENT_SHIFT) as u32
     }
 
     /// Stores a large value given in pieces; `None`, and nothing changed, if it does not fit.
@@ -95,18 +95,20 @@ impl Memory {
         Some(value)
     }
 
+    /// Blocks that are free already come first: they would be wasted if large values took whole
+    /// segments only. What they cannot hold goes to whole segments as far as possible.
     fn take_runs(&mut self, len: u64) -> Vec<Run> {
         let segment_bytes = u64::from(self.segment_bytes());
-        let mut runs = Vec::with_capacity((len / segment_bytes) as usize + 2);
-        let mut rest = len;
-        while rest >= segment_bytes {
+        let whole = u64::from(self.large_segments(len)).min(len / segment_bytes);
+        let mut runs = Vec::with_capacity(whole as usize + 2);
+        for _ in 0..whole {
             let segment = self.pool.take(Use::Whole).expect("enough segments were counted");
             runs.push(Run { at: self.start_of(segment), len: segment_bytes as u32 });
-            rest -= segment_bytes;
         }
+        let mut rest = len - whole * segment_bytes;
         let block_bytes = self.blocks.unit_bytes();
         while rest > 0 {
-            let wanted = rest.div_ceil(block_bytes) as u32;
+            let wanted = rest.div_ceil(block_bytes).min(1 << BLOCKS_PER_SEGMENT_SHIFT) as u32;
             let (at, blocks) = self.blocks.take(wanted, &mut self.pool).expect("enough blocks were counted");
             let len = rest.min(u64::from(blocks) * block_bytes);
             runs.push(Run { at, len: len as u32 });
@@ -142,6 +144,60 @@ impl Memory {
     fn footprint(&self, value: &LargeValue) -> u64 {
         let block = self.blocks.unit_bytes();
         value.0.runs.iter().map(|run| u64::from(run.len).next_multiple_of(block)).sum()
+    }
+
+    /// Begins to empty a sparse segment of blocks, if there is enough room in the others; true while
+    /// one is being emptied. [`Memory::move_blocks`] does it, value by value.
+    pub fn begin_drain(&mut self) -> bool {
+        self.blocks.begin_drain()
+    }
+
+    /// Leaves the segment that was being emptied as it is: what is in it is borrowed.
+    pub fn end_drain(&mut self) {
+        self.blocks.end_drain();
+    }
+
+    /// Moves a value's blocks out of the segment that is being emptied, unless it is borrowed.
+    pub fn move_blocks(&mut self, value: &mut LargeValue) {
+        let Some(segment) = self.blocks.drained() else { return };
+        let in_segment = |run: &Run| (run.at >> self.segment_bytes().ilog2()) as u32 == segment;
+        if value.is_shared() || !value.0.runs.iter().any(in_segment) {
+            return;
+        }
+        let list_bytes = value.list_bytes();
+        let inner = Rc::get_mut(&mut value.0).expect("the only handle was given");
+        let old = std::mem::take(&mut inner.runs);
+        for run in old {
+            if self.segment_of(run.at) == segment && self.blocks.drained() == Some(segment) {
+                self.move_run(run, &mut inner.runs);
+            } else {
+                inner.runs.push(run);
+            }
+        }
+        inner.runs.shrink_to_fit();
+        self.large_list_bytes = self.large_list_bytes + value.list_bytes() - list_bytes;
+    }
+
+    fn move_run(&mut self, run: Run, to: &mut Vec<Run>) {
+        let block_bytes = self.blocks.unit_bytes();
+        let blocks = u64::from(run.len).div_ceil(block_bytes) as u32;
+        if blocks > self.blocks.units_free() {
+            to.push(run);
+            return;
+        }
+        let mut done = 0;
+        while done < run.len {
+            let wanted = u64::from(run.len - done).div_ceil(block_bytes) as u32;
+            let (at, taken) = self.blocks.take(wanted, &mut self.pool).expect("enough blocks were counted");
+            let len = (run.len - done).min(taken << block_bytes.ilog2());
+            let (source, target) = (self.map.at(run.at + u64::from(done)), self.map.at(at));
+            // SAFETY: the run is the value's, the target was just taken, so both lie within the mapping
+            // and do not overlap; no handle but the caller's exclusive one reads either.
+            unsafe { std::ptr::copy_nonoverlapping(source, target, len as usize) };
+            to.push(Run { at, len });
+            done += len;
+        }
+        self.blocks.give_back(run.at, blocks, &mut self.pool);
     }
 
     /// Gives a large value up. Its memory comes back at once, or, while a reply borrows it, by
@@ -242,6 +298,32 @@ mod tests {
         memory.reap_large();
         memory.release_large(second);
         assert_eq!((memory.free_segments(), memory.borrowed_large()), (2, 0));
+    }
+
+    #[test]
+    fn sparse_segments_are_emptied_around_borrowed_values() {
+        let mut memory = Memory::new(16, 14, false).unwrap();
+        let mut values: Vec<LargeValue> =
+            (0..48u8).map(|n| memory.store_large(&[&[n; 5000]]).unwrap()).collect();
+        let mut kept = Vec::new();
+        for (index, value) in values.drain(..).enumerate() {
+            if index % 4 == 0 { kept.push((index as u8, value)) } else { memory.release_large(value) }
+        }
+        let pin = kept[3].1.clone();
+        let before = memory.free_segments();
+        for _ in 0..16 {
+            if memory.begin_drain() {
+                kept.iter_mut().for_each(|(_, value)| memory.move_blocks(value));
+                memory.end_drain();
+            }
+        }
+        assert!(memory.free_segments() >= before + 3, "{} {before}", memory.free_segments());
+        for (n, value) in &kept {
+            assert!(read(value).iter().all(|b| b == n) && value.len() == 5000);
+        }
+        drop(pin);
+        kept.into_iter().for_each(|(_, value)| memory.release_large(value));
+        assert_eq!((memory.free_segments(), memory.large_bytes(), memory.large_list_bytes()), (16, 0, 0));
     }
 
     #[test]

@@ -195,11 +195,13 @@ impl Memory {
         short_eq(stored, key)
     }
 
-    /// Fetches the start of an item into the cache, with the next line, which small items reach into.
+    /// Fetches the start of an item into the cache, with the next line if a small item reaches into it.
     #[inline(always)]
     pub fn prefetch(&self, at: u64) {
+        /// Bytes of a small item: fetching lines that are not needed costs more than a few misses.
+        const SMALL_ITEM_BYTES: u64 = 40;
         prefetch(self.map.at(at));
-        prefetch(self.map.at(at + 63));
+        prefetch(self.map.at(at + SMALL_ITEM_BYTES));
     }
 
     /// Fetches one line.

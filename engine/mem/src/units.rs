@@ -2,6 +2,9 @@
 
 use crate::pool::{Pool, SegmentId, Use};
 
+/// Segments that are remembered as not to be emptied.
+const GIVEN_UP_MAX: usize = 32;
+
 /// An allocator of units of one size. A segment goes back to the pool when its last unit does.
 #[derive(Debug)]
 pub(crate) struct Units {
@@ -15,6 +18,10 @@ pub(crate) struct Units {
     partial: Vec<SegmentId>,
     units_free: u32,
     units_taken: u32,
+    /// A segment that is being emptied: nothing is taken from it, and its free units do not count.
+    drained: Option<SegmentId>,
+    /// Those that could not be emptied lately: they are left alone until all others were tried.
+    given_up: Vec<SegmentId>,
 }
 
 impl Units {
@@ -30,6 +37,8 @@ impl Units {
             partial: Vec::with_capacity(segments as usize),
             units_free: 0,
             units_taken: 0,
+            drained: None,
+            given_up: Vec::new(),
         }
     }
 
@@ -104,8 +113,15 @@ impl Units {
             words[unit / 64] &= !bit;
         }
         let is_empty = words.iter().all(|&w| w == 0);
-        self.units_free += units;
         self.units_taken -= units;
+        if self.drained == Some(segment) {
+            if is_empty {
+                self.drained = None;
+                pool.give_back(segment, self.purpose);
+            }
+            return;
+        }
+        self.units_free += units;
         if is_empty {
             self.units_free -= self.per_segment();
             if !was_full {
@@ -114,6 +130,47 @@ impl Units {
             pool.give_back(segment, self.purpose);
         } else if was_full {
             self.partial.push(segment);
+        }
+    }
+}
+
+impl Units {
+    /// The segment that is being emptied.
+    pub(crate) fn drained(&self) -> Option<SegmentId> {
+        self.drained
+    }
+
+    fn taken_in(&self, segment: SegmentId) -> u32 {
+        let from = segment as usize * self.words;
+        self.taken[from..from + self.words].iter().map(|word| word.count_ones()).sum()
+    }
+
+    /// Begins to empty the segment with the fewest units taken, if the others have room for more than
+    /// what is in it.
+    pub(crate) fn begin_drain(&mut self) -> bool {
+        if self.drained.is_some() || self.units_free < 2 * self.per_segment() {
+            return self.drained.is_some();
+        }
+        let candidates = (0..self.partial.len()).filter(|&i| !self.given_up.contains(&self.partial[i]));
+        let Some(index) = candidates.min_by_key(|&index| self.taken_in(self.partial[index])) else {
+            self.given_up.clear();
+            return false;
+        };
+        let segment = self.partial.swap_remove(index);
+        self.units_free -= self.per_segment() - self.taken_in(segment);
+        self.drained = Some(segment);
+        true
+    }
+
+    /// Leaves the segment that was being emptied as it is.
+    pub(crate) fn end_drain(&mut self) {
+        if let Some(segment) = self.drained.take() {
+            self.units_free += self.per_segment() - self.taken_in(segment);
+            self.partial.push(segment);
+            if self.given_up.len() >= GIVEN_UP_MAX {
+                self.given_up.clear();
+            }
+            self.given_up.push(segment);
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::segment::{NONE, QueueId, Role};
 /// Items that one step moves at most; their index buckets are fetched together.
 const BATCH: usize = 8;
 
-/// Share of dead bytes, in 1/128 of the log, above which cleaning is preferred to evicting: 6 %.
-const DEAD_SHARE: u64 = 8;
+/// Share of dead bytes, in 1/128 of the log, above which cleaning is preferred to evicting: 4 %.
+const DEAD_SHARE: u64 = 5;
 
 /// A victim is at least this dead, as a shift of the segment size: copying more than 15 bytes to gain
 /// one costs more than the item that could have been evicted instead. Without eviction it pays longer.

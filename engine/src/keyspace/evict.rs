@@ -93,6 +93,7 @@ impl Keyspace {
         if self.expiry.is_due(self.now.0) {
             self.walk_step(16);
         }
+        self.large.drain_step(&mut self.memory);
         self.evictor.debt = (self.evictor.debt + i64::from(bytes)).clamp(-segment_bytes, 4 * segment_bytes);
         for _ in 0..PACED_STEPS_MAX {
             if self.evictor.debt <= 0 {
@@ -109,6 +110,9 @@ impl Keyspace {
         // With the reserve itself taken into use there is still room in an open segment.
         while !(fits(self) || (segments == 0 && self.has_room(queue, bytes))) {
             steps += 1;
+            if steps % 64 == 0 {
+                self.large.drain_step(&mut self.memory);
+            }
             if self.reclaim_step(steps > PATIENCE_STEPS) == Step::Idle {
                 self.stats.out_of_memory += 1;
                 return Err(WriteError::OutOfMemory);

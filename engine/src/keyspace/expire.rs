@@ -41,7 +41,8 @@ impl Keyspace {
             let item = self.memory.item(location);
             let deadline = item.deadline();
             if !Deadline::from_raw(deadline).is_past(self.now) {
-                self.expiry.left.add(deadline, header.item_bytes());
+                let weight = self.weight(location);
+                self.expiry.left.add(deadline, weight);
                 continue;
             }
             let (shard, hash) = self.coordinates(item.key());

@@ -60,6 +60,7 @@ impl Keyspace {
         for shard in 0..self.config.shards.shard_count() {
             self.index.clear_shard(shard, &mut self.memory);
         }
+        self.memory.end_drain();
         for value in self.large.take_all() {
             self.memory.release_large(value);
         }

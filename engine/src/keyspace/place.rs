@@ -98,7 +98,7 @@ impl Keyspace {
         let queue = self.segments.queue_mut(queue);
         queue.bytes += u64::from(bytes) + large;
         queue.items += 1;
-        self.segments.appender_mut(role).deadlines.add(deadline, bytes);
+        self.segments.appender_mut(role).deadlines.add(deadline, u64::from(bytes) + large);
         self.deadlines += u64::from(deadline != 0);
     }
 
@@ -173,7 +173,8 @@ impl Keyspace {
     }
 
     /// Notes that an item's deadline was changed in place, so that its segment is walked in time.
-    pub(super) fn note_deadline(&mut self, location: u64, bytes: u32, raw: u64) {
+    pub(super) fn note_deadline(&mut self, location: u64, raw: u64) {
+        let bytes = self.weight(location);
         let segment = self.memory.segment_of(location);
         if let Some(role) = self.segments.role_of(segment) {
             self.segments.appender_mut(role).deadlines.add(raw, bytes);
@@ -184,11 +185,18 @@ impl Keyspace {
         if raw == 0 || raw >= meta.check_at {
             return;
         }
-        meta.early_bytes = meta.early_bytes.saturating_add(bytes);
+        meta.early_bytes = meta.early_bytes.saturating_add(bytes.min(u64::from(u32::MAX)) as u32);
         meta.early_last = meta.early_last.max(raw);
         if meta.early_bytes >= threshold {
             let at = meta.early_last + 1;
             self.expiry.schedule(&mut self.segments, segment, at);
         }
+    }
+
+    /// Bytes of an item, its large value included.
+    pub(super) fn weight(&self, location: u64) -> u64 {
+        let item = self.memory.item(location);
+        let large = item.large_id().map_or(0, |id| self.large.get(id).len() as u64);
+        u64::from(item.header.item_bytes()) + large
     }
 }

@@ -124,7 +124,7 @@ impl Keyspace {
         }
         self.deadlines = self.deadlines + u64::from(raw != 0) - u64::from(old_raw != 0);
         if raw != 0 && raw != old_raw {
-            self.note_deadline(location, bytes, raw);
+            self.note_deadline(location, raw);
         }
         true
     }
@@ -140,8 +140,7 @@ impl Keyspace {
         let old = self.memory.replace_deadline(location, raw);
         self.deadlines = self.deadlines + u64::from(raw != 0) - u64::from(old != 0);
         if raw != 0 && (raw < old || old == 0) {
-            let bytes = self.memory.header(location).item_bytes();
-            self.note_deadline(location, bytes, raw);
+            self.note_deadline(location, raw);
         }
     }
 
