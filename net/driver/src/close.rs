@@ -3,8 +3,8 @@
 use std::net::Shutdown;
 use std::os::fd::IntoRawFd;
 
-use pinnace_protocol::Slices;
 use pinnace_protocol::wire::DetachedSocket;
+use pinnace_protocol::{OutBuf, Slices};
 use pinnace_types::ConnId;
 use socket2::SockRef;
 
@@ -146,7 +146,10 @@ impl<P: Slices, M: Send> Sockets<P, M> {
             Phase::Open | Phase::HalfClosed | Phase::Flushing => self.notices.push_back(Notice::Closed(id)),
         }
         conn.phase = Phase::Dying;
-        conn.out.clear();
+        conn.out = OutBuf::new();
+        // What is in flight comes back with the cancelled send, in the next enter.
+        let owned = std::mem::take(&mut conn.owned_counted) as u64;
+        self.stats.output_bytes.set(self.stats.output_bytes.get() - owned);
         let is_sending = !conn.outgoing.is_idle();
         self.cancel_receive(id);
         if is_sending {
@@ -173,6 +176,7 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         let _ = self.uring.set_file(id.index, -1);
         let open = self.stats.connections.get();
         self.stats.connections.set(open.saturating_sub(1));
+        debug_assert!(self.slab.get(id).is_none_or(|conn| conn.owned_counted == 0));
         self.slab.remove(id)
     }
 

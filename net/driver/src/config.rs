@@ -91,6 +91,9 @@ pub struct DriverSettings {
     pub output_pause_bytes: Cell<u64>,
     /// Unsent reply bytes at which a connection is closed.
     pub output_close_bytes: Cell<u64>,
+    /// Memory that unsent replies of this core's connections may hold together, the core's share of
+    /// [`Limits::output_bytes_max`]; beyond it the connections that hold most are closed.
+    pub output_bytes_max: Cell<u64>,
     /// A connection that sends nothing for this long is closed; 0: never.
     pub idle_timeout_ms: Cell<u64>,
     /// Longest busy-poll before the core sleeps.
@@ -101,10 +104,11 @@ pub struct DriverSettings {
 }
 
 impl DriverSettings {
-    pub(crate) fn new(limits: &Limits, tuning: &DriverTuning) -> Self {
+    pub(crate) fn new(limits: &Limits, tuning: &DriverTuning, core_count: usize) -> Self {
         Self {
             output_pause_bytes: Cell::new(limits.output_pause_bytes),
             output_close_bytes: Cell::new(limits.output_close_bytes),
+            output_bytes_max: Cell::new(limits.output_bytes_max / core_count as u64),
             idle_timeout_ms: Cell::new(limits.idle_timeout_ms),
             spin_us: Cell::new(tuning.spin_us),
             nap_us: Cell::new(tuning.nap_us),

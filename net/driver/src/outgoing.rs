@@ -14,6 +14,8 @@ const SLICES_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 64 << 10;
 /// Capacity that a core keeps in unused reply vectors.
 const SPARES_BYTES_MAX: usize = 8 << 20;
+/// Reply vectors that a core keeps.
+const SPARES_MAX: usize = 1024;
 
 /// What is being sent on a connection.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(crate) struct Parts<P> {
     /// Bytes of the first slice that is not sent whole.
     bytes_sent: usize,
     remaining: usize,
+    /// Memory held by the parts, pinned values not counted.
+    owned: usize,
     slices: Vec<libc::iovec>,
     header: Option<libc::msghdr>,
 }
@@ -53,10 +57,17 @@ impl<P: Slices> Outgoing<P> {
             out.swap_plain(&mut bytes);
             return Self::Plain { bytes, sent: 0 };
         }
-        let parts = VecDeque::from(out.take_parts());
-        let parts =
-            Parts { parts, slices_sent: 0, bytes_sent: 0, remaining, slices: Vec::new(), header: None };
-        Self::Parts(Box::new(parts))
+        Self::Parts(Box::new(Parts::new(out.take_parts(), remaining)))
+    }
+
+    /// Memory that is held until the bytes are sent, pinned values not counted.
+    #[inline]
+    pub(crate) fn owned_bytes(&self) -> usize {
+        match self {
+            Self::Idle => 0,
+            Self::Plain { bytes, .. } => bytes.capacity(),
+            Self::Parts(parts) => parts.owned,
+        }
     }
 
     /// Bytes that are not sent yet.
@@ -109,6 +120,15 @@ impl<P: Slices> Outgoing<P> {
 }
 
 impl<P: Slices> Parts<P> {
+    fn new(parts: Vec<OutPart<P>>, remaining: usize) -> Self {
+        let of_list = size_of::<Self>()
+            + SLICES_MAX * size_of::<libc::iovec>()
+            + parts.capacity() * size_of::<OutPart<P>>();
+        let owned = of_list + parts.iter().map(owned_bytes).sum::<usize>();
+        let (parts, slices) = (VecDeque::from(parts), Vec::new());
+        Self { parts, slices_sent: 0, bytes_sent: 0, remaining, owned, slices, header: None }
+    }
+
     fn header(&mut self) -> &libc::msghdr {
         self.slices.clear();
         let (mut skip_slices, mut skip_bytes) = (self.slices_sent, self.bytes_sent);
@@ -141,6 +161,7 @@ impl<P: Slices> Parts<P> {
         self.remaining -= count;
         while let Some(part) = self.parts.front() {
             if self.slices_sent == slice_count(part) {
+                self.owned -= owned_bytes(part);
                 self.parts.pop_front();
                 self.slices_sent = 0;
                 continue;
@@ -155,6 +176,13 @@ impl<P: Slices> Parts<P> {
             self.slices_sent += 1;
         }
         assert!(count == 0, "no bytes are sent beyond the last part");
+    }
+}
+
+fn owned_bytes<P>(part: &OutPart<P>) -> usize {
+    match part {
+        OutPart::Bytes(bytes) => bytes.capacity(),
+        OutPart::Pinned(_) => 0,
     }
 }
 
@@ -193,7 +221,11 @@ impl Spares {
     #[inline]
     pub(crate) fn put(&mut self, mut vector: Vec<u8>) {
         let capacity = vector.capacity();
-        if capacity == 0 || capacity > SPARE_BYTES_MAX || self.bytes + capacity > SPARES_BYTES_MAX {
+        let is_kept = capacity > 0
+            && capacity <= SPARE_BYTES_MAX
+            && self.bytes + capacity <= SPARES_BYTES_MAX
+            && self.vectors.len() < SPARES_MAX;
+        if !is_kept {
             return;
         }
         vector.clear();
@@ -204,7 +236,7 @@ impl Spares {
 
 #[cfg(test)]
 mod tests {
-    use super::{Outgoing, SLICES_MAX, Spares};
+    use super::{Outgoing, SLICES_MAX, SPARE_BYTES_MAX, SPARES_BYTES_MAX, SPARES_MAX, Spares};
     use io_uring::types::Fixed;
     use pinnace_protocol::{OutBuf, Slices};
     use std::rc::Rc;
@@ -302,6 +334,36 @@ mod tests {
         assert!(out.is_empty() && outgoing.remaining() == 5);
         assert!(outgoing.entry(Fixed(0)).is_some());
         assert!(!outgoing.advance(2) && outgoing.advance(3));
+    }
+
+    #[test]
+    fn memory_is_owned_until_its_part_is_sent() {
+        let (mut out, flat, _value) = sample(10);
+        let mut outgoing = Outgoing::take(&mut out);
+        let whole = outgoing.owned_bytes();
+        outgoing.advance(5);
+        assert_eq!(outgoing.owned_bytes(), whole, "a byte of the header is left");
+        outgoing.advance(1);
+        assert!(outgoing.owned_bytes() <= whole - 6);
+        assert!(outgoing.advance(flat.len() - 6));
+        *out.bytes() = Vec::with_capacity(100);
+        out.bytes().push(1);
+        let outgoing = Outgoing::take(&mut out);
+        assert_eq!((outgoing.owned_bytes(), out.owned_bytes()), (100, 0));
+    }
+
+    #[test]
+    fn spare_vectors_are_bounded_in_number_and_size() {
+        let mut spares = Spares::default();
+        for _ in 0..2 * SPARES_MAX {
+            spares.put(Vec::with_capacity(8));
+        }
+        assert_eq!((spares.vectors.len(), spares.bytes), (SPARES_MAX, SPARES_MAX * 8));
+        let mut spares = Spares::default();
+        for _ in 0..1000 {
+            spares.put(Vec::with_capacity(SPARE_BYTES_MAX));
+        }
+        assert!(spares.bytes <= SPARES_BYTES_MAX);
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub(crate) struct Conn<P> {
     pub(crate) socket: Option<OwnedFd>,
     pub(crate) out: OutBuf<P>,
     pub(crate) outgoing: Outgoing<P>,
+    /// What of [`Conn::owned_bytes`] is in the core's total.
+    pub(crate) owned_counted: usize,
 }
 
 impl<P: Slices> Conn<P> {
@@ -89,6 +91,7 @@ impl<P: Slices> Conn<P> {
             socket: None,
             out: OutBuf::new(),
             outgoing: Outgoing::Idle,
+            owned_counted: 0,
         }
     }
 
@@ -102,6 +105,12 @@ impl<P: Slices> Conn<P> {
     #[inline]
     pub(crate) fn unsent(&self) -> usize {
         self.out.byte_len() + self.outgoing.remaining()
+    }
+
+    /// Memory held by reply bytes that are not sent yet, pinned values not counted.
+    #[inline]
+    pub(crate) fn owned_bytes(&self) -> usize {
+        self.out.owned_bytes() + self.outgoing.owned_bytes()
     }
 
     /// Whether a receive should be in flight.

@@ -92,6 +92,7 @@ pub(crate) fn tick_of(ns: u64) -> u32 {
 impl<P: Slices, M: Send> Sockets<P, M> {
     pub(crate) fn new(uring: Uring, config: DriverConfig<M>) -> Self {
         let DriverConfig { mesh, listeners, budget, limits, tuning } = config;
+        let settings = DriverSettings::new(&limits, &tuning, mesh.core_count());
         Self {
             uring,
             slab: Slab::new(tuning.slots.min(token::INDEX_MAX)),
@@ -100,7 +101,7 @@ impl<P: Slices, M: Send> Sockets<P, M> {
             accepting: listeners.into_iter().map(Accepting::new).collect(),
             budget,
             stats: Rc::default(),
-            settings: Rc::new(DriverSettings::new(&limits, &tuning)),
+            settings: Rc::new(settings),
             tuning,
             notices: VecDeque::new(),
             dirty: Vec::new(),
@@ -178,6 +179,7 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         }
         self.completions = completions;
         self.check_over_limit();
+        self.check_output_total();
         self.tell(events);
         count
     }

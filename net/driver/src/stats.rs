@@ -58,10 +58,15 @@ counters! {
     closed_idle,
     /// Connections closed because they did not read their replies.
     closed_output_limit,
+    /// Connections closed because the unsent replies of all connections took too much memory and they
+    /// held most of it.
+    closed_output_total,
     /// Connections closed by an error of the socket, such as a reset.
     closed_error,
     /// Times a connection was no longer read because of unsent replies.
     output_pauses,
+    /// Memory held now by replies that are not sent yet, values in the engine's memory not counted.
+    output_bytes,
     /// Bytes received.
     bytes_in,
     /// Bytes sent.

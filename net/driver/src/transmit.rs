@@ -17,6 +17,7 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         let mut ids = std::mem::take(&mut self.dirty);
         for id in ids.drain(..) {
             self.flush_one(id);
+            self.count_owned(id);
         }
         // What came up meanwhile (a close marks nothing dirty) waits for the next turn.
         ids.append(&mut self.dirty);
@@ -90,6 +91,42 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         self.over_limit = ids;
     }
 
+    /// Brings the core's total up to date with what a connection holds now.
+    #[inline]
+    fn count_owned(&mut self, id: ConnId) {
+        let Some(conn) = self.slab.get_mut(id) else { return };
+        if conn.phase == Phase::Dying {
+            return;
+        }
+        let owned = conn.owned_bytes();
+        let before = std::mem::replace(&mut conn.owned_counted, owned);
+        let total = &self.stats.output_bytes;
+        total.set(total.get() - before as u64 + owned as u64);
+    }
+
+    /// Closes the connections that hold most if all together hold too much. Called when the sends of
+    /// the last flush had their chance: whoever reads has taken its replies by then.
+    #[inline]
+    pub(crate) fn check_output_total(&mut self) {
+        if self.stats.output_bytes.get() > self.settings.output_bytes_max.get() {
+            self.close_largest();
+        }
+    }
+
+    #[cold]
+    fn close_largest(&mut self) {
+        let holders = self.slab.ids().into_iter();
+        let holders = holders.filter_map(|id| self.slab.get(id).map(|conn| (conn.owned_counted, id)));
+        let mut holders: Vec<_> = holders.filter(|&(owned, _)| owned > 0).collect();
+        holders.sort_unstable_by_key(|&(owned, id)| (owned, id.index));
+        while self.stats.output_bytes.get() > self.settings.output_bytes_max.get()
+            && let Some((_, id)) = holders.pop()
+        {
+            add(&self.stats.closed_output_total, 1);
+            self.begin_close(id);
+        }
+    }
+
     #[inline]
     pub(crate) fn on_send(&mut self, id: ConnId, result: i32) {
         let conn = self.slab.get_mut(id).expect("a slot is freed only after its send has ended");
@@ -110,6 +147,7 @@ impl<P: Slices, M: Send> Sockets<P, M> {
             add(&self.stats.sends_partial, 1);
             self.submit_send(id);
         }
+        self.count_owned(id);
         self.check_drained(id);
     }
 

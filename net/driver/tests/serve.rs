@@ -127,6 +127,53 @@ fn a_client_that_never_reads_is_paused_and_then_closed() {
 }
 
 #[test]
+fn clients_that_never_read_hold_no_more_than_the_total_together() {
+    const CLIENTS: usize = 100;
+    const REPLY: usize = 1000;
+    let mut setup = Setup::tiny(Mode::Flood(REPLY));
+    // No client meets a limit of its own: each could hold ten times the total.
+    setup.limits.output_pause_bytes = 320 << 20;
+    setup.limits.output_close_bytes = 320 << 20;
+    setup.limits.output_bytes_max = 32 << 20;
+    let total_max = setup.limits.output_bytes_max;
+    let node = setup.start();
+    let mut reader = node.connect();
+    let mut silent: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let client = node.connect();
+            SockRef::from(&client).set_recv_buffer_size(4 << 10).unwrap();
+            client
+        })
+        .collect();
+    let mut held = 0;
+    for round in 0..60 {
+        for client in &mut silent {
+            // Fails for those that were closed.
+            let _ = client.write(&[b'x'; 100]);
+        }
+        reader.write_all(b"x").unwrap();
+        let mut reply = [0; REPLY];
+        reader.read_exact(&mut reply).unwrap();
+        assert!(reply.iter().enumerate().all(|(n, &byte)| byte == pattern(n)), "round {round}");
+        held = held.max(node.shared.output_peak.load(Ordering::Relaxed));
+    }
+    let stats = node.until("closes", |stats| {
+        let closed = CLIENTS as u64 + 1 - stats.connections;
+        closed > 0 && stats.closed_output_total == closed && stats.output_bytes <= total_max
+    });
+    assert!(stats.output_bytes > total_max / 4 && stats.connections > 1, "the others are kept: {stats:?}");
+    // What one turn of tiny buffers can add to it: vectors grow by doubling.
+    assert!(held < total_max + (40 << 20), "{held}");
+    assert_eq!((stats.closed_output_limit, stats.output_pauses), (0, 0));
+    reader.write_all(b"x").unwrap();
+    reader.read_exact(&mut [0; REPLY]).unwrap();
+    drop(silent);
+    let stats = node.until("close of all but one", |stats| stats.connections == 1);
+    assert_eq!(stats.output_bytes, 0, "nothing is counted that is not held");
+    node.stop();
+}
+
+#[test]
 fn one_reply_over_the_close_limit_closes() {
     let node = Setup::tiny(Mode::Flood(1 << 20)).start();
     let mut client = node.connect();

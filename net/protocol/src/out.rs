@@ -31,6 +31,8 @@ pub struct OutBuf<P> {
     /// What precedes `tail`, in order; empty unless a pinned value is under way.
     parts: Vec<OutPart<P>>,
     parts_bytes: usize,
+    /// Capacity of the vectors among the parts.
+    parts_owned: usize,
     tail: Vec<u8>,
 }
 
@@ -44,7 +46,7 @@ impl<P: Slices> OutBuf<P> {
     /// An empty buffer that owns no memory yet.
     #[must_use]
     pub const fn new() -> Self {
-        Self { parts: Vec::new(), parts_bytes: 0, tail: Vec::new() }
+        Self { parts: Vec::new(), parts_bytes: 0, parts_owned: 0, tail: Vec::new() }
     }
 
     /// The vector that replies are appended to. Bytes already in it must be left alone.
@@ -55,23 +57,28 @@ impl<P: Slices> OutBuf<P> {
 
     /// Appends a value without copying it.
     pub fn push_pinned(&mut self, value: P) {
-        if !self.tail.is_empty() {
-            let bytes = std::mem::take(&mut self.tail);
-            self.parts_bytes += bytes.len();
-            self.parts.push(OutPart::Bytes(bytes));
-        }
+        self.end_tail();
         self.parts_bytes += value.byte_len();
         self.parts.push(OutPart::Pinned(value));
     }
 
     /// Appends a large byte vector without copying it.
     pub fn push_owned(&mut self, bytes: Vec<u8>) {
+        self.end_tail();
+        self.push_bytes(bytes);
+    }
+
+    /// Makes what was appended so far a part, so that another can follow.
+    fn end_tail(&mut self) {
         if !self.tail.is_empty() {
             let tail = std::mem::take(&mut self.tail);
-            self.parts_bytes += tail.len();
-            self.parts.push(OutPart::Bytes(tail));
+            self.push_bytes(tail);
         }
+    }
+
+    fn push_bytes(&mut self, bytes: Vec<u8>) {
         self.parts_bytes += bytes.len();
+        self.parts_owned += bytes.capacity();
         self.parts.push(OutPart::Bytes(bytes));
     }
 
@@ -80,6 +87,14 @@ impl<P: Slices> OutBuf<P> {
     #[must_use]
     pub fn byte_len(&self) -> usize {
         self.parts_bytes + self.tail.len()
+    }
+
+    /// Memory that the waiting replies hold: that of pinned values, which belongs to the engine, does
+    /// not count, and the unused end of a vector does.
+    #[inline]
+    #[must_use]
+    pub fn owned_bytes(&self) -> usize {
+        self.parts_owned + self.parts.capacity() * size_of::<OutPart<P>>() + self.tail.capacity()
     }
 
     /// Whether nothing waits.
@@ -109,18 +124,17 @@ impl<P: Slices> OutBuf<P> {
 
     /// Takes everything that waits, in order.
     pub fn take_parts(&mut self) -> Vec<OutPart<P>> {
-        let mut parts = std::mem::take(&mut self.parts);
+        self.end_tail();
         self.parts_bytes = 0;
-        if !self.tail.is_empty() {
-            parts.push(OutPart::Bytes(std::mem::take(&mut self.tail)));
-        }
-        parts
+        self.parts_owned = 0;
+        std::mem::take(&mut self.parts)
     }
 
-    /// Drops everything that waits.
+    /// Drops everything that waits; the vector that replies are appended to keeps its memory.
     pub fn clear(&mut self) {
         self.parts.clear();
         self.parts_bytes = 0;
+        self.parts_owned = 0;
         self.tail.clear();
     }
 }
@@ -179,12 +193,28 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_vectors_is_owned_and_that_of_pinned_values_is_not() {
+        let mut out = OutBuf::new();
+        assert_eq!(out.owned_bytes(), 0);
+        *out.bytes() = Vec::with_capacity(100);
+        out.bytes().push(b'a');
+        assert_eq!(out.owned_bytes(), 100);
+        out.push_pinned(Pinned([&[0; 5000], &[0; 5000]]));
+        let of_list = out.owned_bytes() - 100;
+        assert!(of_list < 1000, "{of_list}");
+        out.push_owned(Vec::with_capacity(70));
+        assert_eq!(out.owned_bytes(), 170 + of_list);
+        out.take_parts();
+        assert_eq!(out.owned_bytes(), 0);
+    }
+
+    #[test]
     fn cleared_means_that_nothing_waits() {
         let mut out = OutBuf::new();
         out.push_pinned(Pinned([b"x", b"y"]));
         out.bytes().extend(b"z");
         out.clear();
-        assert_eq!((out.is_empty(), out.byte_len()), (true, 0));
+        assert_eq!((out.is_empty(), out.byte_len(), out.parts_owned), (true, 0, 0));
         assert!(out.take_parts().is_empty());
     }
 }

@@ -74,6 +74,8 @@ pub struct Shared {
     pub live: Mutex<BTreeSet<(u16, ConnId)>>,
     pub unsent_peak: AtomicU64,
     pub drained: AtomicU64,
+    /// Most memory of unsent replies that a turn began with.
+    pub output_peak: AtomicU64,
 }
 
 struct TestService {
@@ -222,6 +224,7 @@ impl Service for TestService {
         }
         self.turns += 1;
         self.shared.turns.fetch_add(1, Ordering::Relaxed);
+        self.shared.output_peak.fetch_max(self.stats.output_bytes.get(), Ordering::Relaxed);
         for event in events {
             self.on_event(event, wire);
         }
@@ -273,9 +276,9 @@ impl Setup {
         Self { cores: 1, mode, limits, tuning, mail_capacity: 64 }
     }
 
-    /// Tiny buffers and limits.
+    /// Tiny buffers and limits, except those of the whole node.
     pub fn tiny(mode: Mode) -> Self {
-        let limits = Limits { connections_max: 4000, ..Limits::TEST_MIN };
+        let limits = Limits { connections_max: 4000, output_bytes_max: 1 << 30, ..Limits::TEST_MIN };
         let tuning = DriverTuning { slots: 4096, ..DriverTuning::TEST_MIN };
         Self { cores: 1, mode, limits, tuning, mail_capacity: 4 }
     }
