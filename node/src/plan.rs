@@ -63,7 +63,7 @@ impl Plan {
             shards: ShardMap::new(settings.shards, core_count),
             address: SocketAddr::new(settings.bind, settings.port),
             core_addresses: core_addresses(settings, core_count)?,
-            limits: limits(settings, memory_bytes),
+            limits: limits(settings, memory_bytes, core_count),
             cpus,
             notes,
         })
@@ -178,7 +178,11 @@ fn core_addresses(settings: &Settings, core_count: u16) -> Result<Vec<SocketAddr
 const INPUT_BYTES: RangeInclusive<u64> = 160 << 20..=1 << 30;
 const OUTPUT_BYTES: RangeInclusive<u64> = 128 << 20..=1 << 30;
 
-fn limits(settings: &Settings, memory_bytes: u64) -> Limits {
+/// The bound on unsent replies is shared out to the cores; less than this each would close a client
+/// that asks for one value of 64 MiB from another core.
+const CORE_OUTPUT_BYTES_MIN: u64 = 72 << 20;
+
+fn limits(settings: &Settings, memory_bytes: u64, core_count: u16) -> Limits {
     let default = Limits::DEFAULT;
     let quarter = |range: RangeInclusive<u64>| (memory_bytes / 4).clamp(*range.start(), *range.end());
     Limits {
@@ -187,7 +191,7 @@ fn limits(settings: &Settings, memory_bytes: u64) -> Limits {
         value_bytes_max: settings.max_value_size.0,
         idle_timeout_ms: u64::try_from(settings.idle_timeout.0.as_millis()).unwrap_or(u64::MAX),
         input_bytes_max: quarter(INPUT_BYTES),
-        output_bytes_max: quarter(OUTPUT_BYTES),
+        output_bytes_max: quarter(OUTPUT_BYTES).max(CORE_OUTPUT_BYTES_MIN * u64::from(core_count)),
         ..default
     }
 }
@@ -277,6 +281,17 @@ mod tests {
         assert_eq!(addresses, [7710, 7711]);
         for base in [7699, 7701, 65535] {
             assert!(matches!(ports(base), Err(Failure::Config(_))), "{base}");
+        }
+    }
+
+    #[test]
+    fn a_core_s_share_of_unsent_replies_holds_one_large_value() {
+        for cores in [1usize, 2, 8] {
+            let cpus: Vec<usize> = (0..cores).collect();
+            let plan =
+                plan(|flags| flags.memory = Some("512mb".parse().unwrap()), &host(&cpus, None, 4 * GIB))
+                    .unwrap();
+            assert!(plan.limits.output_bytes_max / cores as u64 > 65 << 20);
         }
     }
 
