@@ -151,30 +151,33 @@ fn full_cache() {
     );
 }
 
+/// The same writes three times; of each write the shortest time counts, so that only what the
+/// keyspace itself does is left, and not what else the machine did at that moment.
 fn growth(shards: u16) {
     const COUNT: u64 = 10_000_000;
-    let mut ks = keyspace(1 << 30, shards);
-    let mut ns: Vec<u32> = Vec::with_capacity(COUNT as usize);
-    let value = [b'v'; 32];
-    for index in 0..COUNT {
-        let key = index.to_le_bytes();
-        let started = Instant::now();
-        ks.set(&ks.key(&key), &value, Deadline::NEVER).expect("there is room");
-        ns.push(started.elapsed().as_nanos() as u32);
+    let mut ns = vec![u32::MAX; COUNT as usize];
+    let mut growths = 0;
+    for _ in 0..3 {
+        let mut ks = keyspace(1 << 30, shards);
+        for (index, least) in ns.iter_mut().enumerate() {
+            let key = (index as u64).to_le_bytes();
+            let started = Instant::now();
+            ks.set(&ks.key(&key), &[b'v'; 32], Deadline::NEVER).expect("there is room");
+            *least = (*least).min(started.elapsed().as_nanos() as u32);
+        }
+        assert_eq!((ks.len(), ks.stats().evicted), (COUNT, 0));
+        growths = ks.stats().index_growths;
     }
     ns.sort_unstable();
     let at = |share: f64| ns[((COUNT - 1) as f64 * share) as usize];
     println!(
-        "{shards:>4} shards, growth to {} items: p50 {} p99 {} p99.9 {} p99.99 {} p99.999 {} max {} ns; {} growths; evicted {}",
-        ks.len(),
+        "{shards:>4} shards, growth to {COUNT} items: p50 {} p99 {} p99.9 {} p99.99 {} p99.999 {} max {} ns; {growths} growths",
         at(0.5),
         at(0.99),
         at(0.999),
         at(0.9999),
         at(0.99999),
-        at(1.0),
-        ks.stats().index_growths,
-        ks.stats().evicted
+        at(1.0)
     );
 }
 

@@ -112,7 +112,7 @@ impl Keyspace {
     }
 
     /// Computes what every other call needs of a key.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
         let shards = self.config.shards;
@@ -135,16 +135,16 @@ impl Keyspace {
     }
 
     /// The slot of a key, whether expired or not.
-    #[inline(always)]
+    #[inline]
     fn find(&self, key: &Key<'_>) -> Option<Found> {
-        self.index.find(key.shard().0, key.hash().0, |at| self.memory.key_matches(at, key.bytes()))
+        self.index.find_key(key.shard().0, key.hash().0, key.bytes(), &self.memory).map(|(found, _)| found)
     }
 
     /// The slot of a live key; an expired item is buried on the way.
     #[inline(always)]
     fn find_live(&mut self, key: &Key<'_>) -> Option<Found> {
-        let found = self.find(key)?;
-        let item = self.memory.item(found.location);
+        let (shard, hash) = (key.shard().0, key.hash().0);
+        let (found, item) = self.index.find_key(shard, hash, key.bytes(), &self.memory)?;
         if item.header.has_deadline() && Deadline::from_raw(item.deadline()).is_past(self.now) {
             self.expire_found(&found);
             return None;
@@ -156,19 +156,19 @@ impl Keyspace {
     #[inline]
     pub fn get(&mut self, key: &Key<'_>) -> Option<Entry<'_>> {
         let Some(found) = self.find_live(key) else {
-            self.stats.misses += 1;
+            self.stats.misses = self.stats.misses.wrapping_add(1);
             return None;
         };
-        self.stats.hits += 1;
+        self.stats.hits = self.stats.hits.wrapping_add(1);
         self.index.touch(&found);
-        Some(entry(&self.large, self.memory.item(found.location), found.frequency))
+        Some(entry(&self.large, self.memory.item(found.location), found.frequency()))
     }
 
     /// Looks a key up without a trace.
     #[inline]
     pub fn peek(&mut self, key: &Key<'_>) -> Option<Entry<'_>> {
         let found = self.find_live(key)?;
-        Some(entry(&self.large, self.memory.item(found.location), found.frequency))
+        Some(entry(&self.large, self.memory.item(found.location), found.frequency()))
     }
 
     /// Number of items; expired ones count until they are found.

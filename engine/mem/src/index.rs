@@ -1,19 +1,43 @@
 //! The index of one core: a table for each shard.
 
+use crate::item::Item;
 use crate::layout::{FREQUENCY_MAX, Layout};
 use crate::memory::Memory;
-use crate::table::{Place, Table};
+use crate::table::{Accept, Place, Table};
 
 /// A slot that was found. Any change of the index makes it stale: a stale one may change a wrong
 /// slot, never anything outside of the index.
+/// Whole words only: copies of narrower fields would wait for their stores.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
-    shard: u16,
+    shard: u64,
     place: Place,
     /// Where the item is.
     pub location: u64,
-    /// Its counter.
-    pub frequency: u8,
+}
+
+impl Found {
+    /// The item's counter.
+    #[inline(always)]
+    #[must_use]
+    pub fn frequency(&self) -> u8 {
+        self.place.frequency()
+    }
+}
+
+/// Accepts the item with a key, and keeps it.
+struct ByKey<'m, 'k> {
+    memory: &'m Memory,
+    key: &'k [u8],
+    item: Option<Item<'m>>,
+}
+
+impl Accept for ByKey<'_, '_> {
+    #[inline(always)]
+    fn accept(&mut self, location: u64) -> bool {
+        self.item = self.memory.item_of_key(location, self.key);
+        self.item.is_some()
+    }
 }
 
 /// The index of one core.
@@ -92,11 +116,30 @@ impl Index {
 
     /// Finds the slot of a hash that `is_it` accepts by its location.
     #[inline(always)]
-    pub fn find(&self, shard: u16, hash: u64, is_it: impl FnMut(u64) -> bool) -> Option<Found> {
+    pub fn find(&self, shard: u16, hash: u64, mut is_it: impl FnMut(u64) -> bool) -> Option<Found> {
+        self.find_accepted(shard, hash, &mut is_it)
+    }
+
+    /// Finds the item of a key.
+    #[inline(always)]
+    pub fn find_key<'m>(
+        &self,
+        shard: u16,
+        hash: u64,
+        key: &[u8],
+        memory: &'m Memory,
+    ) -> Option<(Found, Item<'m>)> {
+        let mut by_key = ByKey { memory, key, item: None };
+        let found = self.find_accepted(shard, hash, &mut by_key)?;
+        by_key.item.map(|item| (found, item))
+    }
+
+    #[inline(always)]
+    fn find_accepted(&self, shard: u16, hash: u64, is_it: &mut impl Accept) -> Option<Found> {
         let position = self.layout.position(hash);
         let place = self.tables[usize::from(shard)].find(position, self.layout, is_it)?;
         let location = self.layout.location(place.slot);
-        Some(Found { shard, place, location, frequency: Table::frequency(&place) })
+        Some(Found { shard: u64::from(shard), place, location })
     }
 
     /// The location of the first slot with the hash's tag, for a prefetch: nearly always the right one.
@@ -109,8 +152,8 @@ impl Index {
     /// Adds one to the counter of a found slot, up to 3. No write if it is there already.
     #[inline(always)]
     pub fn touch(&mut self, found: &Found) {
-        if found.frequency < FREQUENCY_MAX {
-            self.tables[usize::from(found.shard)].put(found.place, found.place.slot + 1);
+        if found.frequency() < FREQUENCY_MAX {
+            self.tables[found.shard as usize].put(found.place, found.place.slot.wrapping_add(1));
         }
     }
 
@@ -118,12 +161,12 @@ impl Index {
     #[inline]
     pub fn replace(&mut self, found: &Found, location: u64, frequency: u8) {
         let slot = self.layout.moved(found.place.slot, location, frequency.min(FREQUENCY_MAX));
-        self.tables[usize::from(found.shard)].put(found.place, slot);
+        self.tables[found.shard as usize].put(found.place, slot);
     }
 
     /// Removes a found slot.
     pub fn remove(&mut self, found: &Found) {
-        self.tables[usize::from(found.shard)].remove(found.place, self.layout);
+        self.tables[found.shard as usize].remove(found.place, self.layout);
         self.len -= 1;
     }
 

@@ -21,15 +21,10 @@ const DEAD: u8 = 8;
 /// A gap of one byte. No item looks like it: a dead one has neither kind nor the large flag.
 pub(crate) const FILLER: u8 = 0xff;
 
-/// The fixed part of an item, decoded.
+/// The fixed part of an item: the word it is read as, so that copying it never waits for a store of
+/// its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Header {
-    pub(crate) flags: u8,
-    /// Bytes of the key.
-    pub key_len: u16,
-    /// Bytes of the value in the log.
-    pub value_len: u32,
-}
+pub struct Header(u64);
 
 /// What an item consists of besides its key and value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,23 +47,45 @@ impl Header {
             | flag(traits.version.is_some(), HAS_VERSION)
             | flag(traits.large, LARGE)
             | traits.kind << 4;
-        Self { flags, key_len, value_len }
+        Self::from_parts(flags, key_len, value_len)
+    }
+
+    fn from_parts(flags: u8, key_len: u16, value_len: u32) -> Self {
+        Self(u64::from(flags) | u64::from(key_len) << 8 | u64::from(value_len) << 24)
     }
 
     /// A dead item of `bytes` bytes, header included.
     pub(crate) fn gap(bytes: u32) -> Self {
-        Self { flags: DEAD, key_len: 0, value_len: bytes - HEADER_BYTES }
+        Self::from_parts(DEAD, 0, bytes - HEADER_BYTES)
     }
 
     #[inline(always)]
     pub(crate) fn from_word(word: u64) -> Self {
-        Self { flags: word as u8, key_len: (word >> 8) as u16, value_len: (word >> 24) as u32 & 0xff_ffff }
+        Self(word & 0xffff_ffff_ffff)
+    }
+
+    #[inline(always)]
+    pub(crate) fn flags(self) -> u8 {
+        self.0 as u8
+    }
+
+    /// Bytes of the key.
+    #[inline(always)]
+    #[must_use]
+    pub fn key_len(self) -> u16 {
+        (self.0 >> 8) as u16
+    }
+
+    /// Bytes of the value in the log.
+    #[inline(always)]
+    #[must_use]
+    pub fn value_len(self) -> u32 {
+        (self.0 >> 24) as u32
     }
 
     #[inline]
     pub(crate) fn to_bytes(self) -> [u8; HEADER_BYTES as usize] {
-        let word = u64::from(self.flags) | u64::from(self.key_len) << 8 | u64::from(self.value_len) << 24;
-        let b = word.to_le_bytes();
+        let b = self.0.to_le_bytes();
         [b[0], b[1], b[2], b[3], b[4], b[5]]
     }
 
@@ -76,42 +93,42 @@ impl Header {
     #[inline]
     #[must_use]
     pub fn is_filler(&self) -> bool {
-        self.flags == FILLER
+        self.flags() == FILLER
     }
 
     /// Whether the item was overwritten, deleted, expired or evicted, or is a gap.
     #[inline]
     #[must_use]
     pub fn is_dead(&self) -> bool {
-        self.flags & DEAD != 0
+        self.flags() & DEAD != 0
     }
 
     /// Whether the value is the number of a large value.
     #[inline]
     #[must_use]
     pub fn is_large(&self) -> bool {
-        self.flags & LARGE != 0
+        self.flags() & LARGE != 0
     }
 
     /// Whether there is room for a deadline.
     #[inline]
     #[must_use]
     pub fn has_deadline(&self) -> bool {
-        self.flags & HAS_DEADLINE != 0
+        self.flags() & HAS_DEADLINE != 0
     }
 
     /// Whether there is a version.
     #[inline]
     #[must_use]
     pub fn has_version(&self) -> bool {
-        self.flags & HAS_VERSION != 0
+        self.flags() & HAS_VERSION != 0
     }
 
     /// The data type.
     #[inline]
     #[must_use]
     pub fn kind(&self) -> u8 {
-        self.flags >> 4
+        self.flags() >> 4
     }
 
     /// Offset of the version within the item.
@@ -124,26 +141,27 @@ impl Header {
     #[inline(always)]
     pub(crate) fn key_offset(&self) -> u32 {
         const OFFSETS: [u8; 4] = [6, 12, 14, 20];
-        u32::from(OFFSETS[usize::from(self.flags & 3)])
+        u32::from(OFFSETS[usize::from(self.flags() & 3)])
     }
 
     /// Offset of the value within the item.
     #[inline(always)]
     pub(crate) fn value_offset(&self) -> u32 {
-        self.key_offset() + u32::from(self.key_len)
+        self.key_offset().wrapping_add(u32::from(self.key_len()))
     }
 
     /// Bytes of the whole item; 1 for a filler.
     #[inline(always)]
     #[must_use]
     pub fn item_bytes(&self) -> u32 {
-        if self.is_filler() { 1 } else { self.value_offset() + self.value_len }
+        if self.is_filler() { 1 } else { self.value_offset().wrapping_add(self.value_len()) }
     }
 
     /// The same item, dead: kind and large flag go, so that it cannot be taken for a [`FILLER`].
     #[inline]
     pub(crate) fn killed(self) -> Self {
-        Self { flags: self.flags & (HAS_DEADLINE | HAS_VERSION) | DEAD, ..self }
+        let kept = self.flags() & (HAS_DEADLINE | HAS_VERSION) | DEAD;
+        Self(self.0 & !0xff | u64::from(kept))
     }
 }
 
@@ -171,7 +189,7 @@ impl<'a> Item<'a> {
     #[inline]
     #[must_use]
     pub fn key(&self) -> &'a [u8] {
-        &self.bytes[self.header.key_offset() as usize..][..usize::from(self.header.key_len)]
+        &self.bytes[self.header.key_offset() as usize..][..usize::from(self.header.key_len())]
     }
 
     /// The value's bytes in the log.
@@ -241,7 +259,7 @@ mod tests {
 
     #[test]
     fn headers_survive_encoding() {
-        let header = Header { flags: 3, key_len: 65_535, value_len: LOG_VALUE_BYTES_MAX };
+        let header = Header::from_parts(3, 65_535, LOG_VALUE_BYTES_MAX);
         let mut word = [0; 8];
         word[..6].copy_from_slice(&header.to_bytes());
         assert_eq!(Header::from_word(u64::from_le_bytes(word)), header);

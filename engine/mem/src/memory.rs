@@ -36,6 +36,8 @@ pub struct Memory {
     /// Bytes of the segments and blocks that large values take.
     pub(crate) large_bytes: u64,
     shift: u32,
+    /// Bits of a location within its segment.
+    offset_mask: u64,
 }
 
 impl Memory {
@@ -59,6 +61,7 @@ impl Memory {
             large_list_bytes: 0,
             large_bytes: 0,
             shift: segment_shift,
+            offset_mask: (1 << segment_shift) - 1,
         })
     }
 
@@ -111,7 +114,7 @@ impl Memory {
     #[inline]
     #[must_use]
     pub fn segment_of(&self, at: u64) -> SegmentId {
-        (at >> self.shift) as SegmentId
+        at.wrapping_shr(self.shift) as SegmentId
     }
 
     /// The first location of a segment.
@@ -145,9 +148,9 @@ impl Memory {
     /// Checks that a range lies within one log segment: other segments are in other hands.
     #[inline(always)]
     fn check_log(&self, at: u64, len: u32) {
-        let offset = at & (u64::from(self.segment_bytes()) - 1);
+        let offset = at & self.offset_mask;
         assert!(self.pool.use_of(self.segment_of(at)) == Use::Log);
-        assert!(offset + u64::from(len) <= u64::from(self.segment_bytes()));
+        assert!(offset.wrapping_add(u64::from(len)) <= self.offset_mask.wrapping_add(1));
     }
 
     /// # Panics
@@ -183,16 +186,16 @@ impl Memory {
         Item { header, bytes: self.bytes(at, header.item_bytes()) }
     }
 
-    /// Whether the item at a location has this key.
+    /// The item at a location, if it has this key.
     #[inline(always)]
     #[must_use]
-    pub fn key_matches(&self, at: u64, key: &[u8]) -> bool {
+    pub fn item_of_key(&self, at: u64, key: &[u8]) -> Option<Item<'_>> {
         let header = self.header(at);
-        if usize::from(header.key_len) != key.len() {
-            return false;
+        if usize::from(header.key_len()) != key.len() {
+            return None;
         }
-        let stored = self.bytes(at + u64::from(header.key_offset()), u32::from(header.key_len));
-        short_eq(stored, key)
+        let item = Item { header, bytes: self.bytes(at, header.item_bytes()) };
+        short_eq(item.key(), key).then_some(item)
     }
 
     /// Fetches the start of an item into the cache, with the next line if a small item reaches into it.
@@ -259,14 +262,14 @@ impl Memory {
     #[inline]
     pub fn overwrite_value(&mut self, at: u64, value: &[u8]) {
         let header = self.header(at);
-        assert_eq!(header.value_len as usize, value.len(), "an overwrite keeps the length");
-        short_copy(self.log_bytes(at + u64::from(header.value_offset()), header.value_len), value);
+        assert_eq!(header.value_len() as usize, value.len(), "an overwrite keeps the length");
+        short_copy(self.log_bytes(at + u64::from(header.value_offset()), header.value_len()), value);
     }
 
     /// Marks an item dead; it keeps its lengths, so that its segment can still be walked.
     #[inline]
     pub fn kill(&mut self, at: u64) {
-        let flags = self.header(at).killed().flags;
+        let flags = self.header(at).killed().flags();
         self.log_bytes(at, 1)[0] = flags;
     }
 
@@ -299,7 +302,7 @@ impl Memory {
     /// As [`Memory::copy_item`].
     pub fn copy_item_with(&mut self, from: u64, to: u64, traits: &Traits) -> u32 {
         let old = self.header(from);
-        let new = Header::new(traits, old.key_len, old.value_len);
+        let new = Header::new(traits, old.key_len(), old.value_len());
         let out = self.log_bytes(to, new.key_offset());
         out[..HEADER_BYTES as usize].copy_from_slice(&new.to_bytes());
         if let Some(deadline) = traits.deadline {
@@ -309,7 +312,7 @@ impl Memory {
             out[new.version_offset() as usize..][..8].copy_from_slice(&version.to_le_bytes());
         }
         let (source, target) = (from + u64::from(old.key_offset()), to + u64::from(new.key_offset()));
-        self.copy_item(source, target, u32::from(old.key_len) + old.value_len);
+        self.copy_item(source, target, u32::from(old.key_len()) + old.value_len());
         new.item_bytes()
     }
 
@@ -412,11 +415,11 @@ mod tests {
         for (at, traits, key, value) in expected {
             let item = memory.item(at);
             assert_eq!((item.key(), item.value(), item.traits()), (&key[..], &value[..], traits));
-            assert!(memory.key_matches(at, &key) && !memory.key_matches(at, b"another"));
+            assert!(memory.item_of_key(at, &key).is_some() && memory.item_of_key(at, b"another").is_none());
             let mut near = key.clone();
             if let Some(last) = near.last_mut() {
                 *last ^= 1;
-                assert!(!memory.key_matches(at, &near));
+                assert!(memory.item_of_key(at, &near).is_none());
             }
         }
     }
@@ -445,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "segment_bytes")]
+    #[should_panic(expected = "offset_mask")]
     fn items_cannot_leave_their_segment() {
         let mut memory = memory();
         let segment = memory.take_log_segment().unwrap();

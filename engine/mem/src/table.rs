@@ -55,15 +55,54 @@ struct Stashed {
 /// Where a slot was found. Any change of the table makes it stale.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
-    part: u8,
-    index: u8,
-    bucket: u64,
+    /// Bucket (or number in the stash), part and index within the bucket, in one word.
+    at: u64,
     pub(crate) slot: u64,
+}
+
+impl Place {
+    #[inline(always)]
+    fn new(part: u8, bucket: u64, index: usize, slot: u64) -> Self {
+        Self { at: bucket << 8 | u64::from(part) << 3 | index as u64, slot }
+    }
+
+    #[inline(always)]
+    fn part(self) -> u8 {
+        (self.at >> 3) as u8 & 3
+    }
+
+    #[inline(always)]
+    fn bucket(self) -> u64 {
+        self.at >> 8
+    }
+
+    #[inline(always)]
+    fn index(self) -> usize {
+        self.at as usize & 7
+    }
+
+    #[inline(always)]
+    pub(crate) fn frequency(self) -> u8 {
+        frequency(self.slot)
+    }
 }
 
 const CURRENT: u8 = 0;
 const NEXT: u8 = 1;
 const STASH: u8 = 2;
+
+/// Decides by its location whether an item is the wanted one. A trait instead of a closure, since
+/// closures as large as a key comparison are not inlined.
+pub(crate) trait Accept {
+    fn accept(&mut self, location: u64) -> bool;
+}
+
+impl<F: FnMut(u64) -> bool> Accept for F {
+    #[inline(always)]
+    fn accept(&mut self, location: u64) -> bool {
+        self(location)
+    }
+}
 
 /// The index of one shard.
 #[derive(Debug)]
@@ -97,7 +136,7 @@ impl Bucket {
             _mm_castps_si128(_mm_shuffle_ps::<0b11_01_11_01>(low, high))
         };
         let wanted = _mm_set1_epi32((tag_word >> 32) as i32);
-        let shift = _mm_cvtsi32_si128((low_bits - 32) as i32);
+        let shift = _mm_cvtsi32_si128(low_bits.wrapping_sub(32) as i32);
         let equal =
             |half| _mm_cmpeq_epi32(_mm_srl_epi32(_mm_xor_si128(half, wanted), shift), _mm_setzero_si128());
         let words = _mm_packs_epi32(equal(halves(0)), equal(halves(4)));
@@ -148,13 +187,14 @@ impl Part {
 
     #[inline(always)]
     fn home(&self, position: u64, layout: Layout) -> u64 {
-        (position * self.homes) >> layout.hash_bits()
+        // Both factors together have fewer than 64 bits: see `layout.rs` and the bound of a memory.
+        position.wrapping_mul(self.homes).wrapping_shr(layout.hash_bits())
     }
 
     /// The last bucket that a slot with this home may lie in.
     #[inline(always)]
     fn end(&self, home: u64) -> u64 {
-        (home + self.window).min(self.last)
+        home.wrapping_add(self.window).min(self.last)
     }
 
     /// The first position whose home is `bucket` or a later one.
@@ -298,12 +338,7 @@ impl Table {
 
     /// Finds the slot of a position that `is_it` accepts by its location.
     #[inline(always)]
-    pub(crate) fn find(
-        &self,
-        position: u64,
-        layout: Layout,
-        mut is_it: impl FnMut(u64) -> bool,
-    ) -> Option<Place> {
+    pub(crate) fn find(&self, position: u64, layout: Layout, is_it: &mut impl Accept) -> Option<Place> {
         if self.len == 0 {
             return None;
         }
@@ -317,43 +352,39 @@ impl Table {
             while mask != 0 {
                 let index = (mask.trailing_zeros() & 7) as usize;
                 let slot = bucket.0[index];
-                if slot != 0 && is_it(layout.location(slot)) {
-                    return Some(Place { part: number, index: index as u8, bucket: at, slot });
+                if slot != 0 && is_it.accept(layout.location(slot)) {
+                    return Some(Place::new(number, at, index, slot));
                 }
                 mask &= mask - 1;
             }
             if !bucket.is_full() || at == end {
                 break;
             }
-            at += 1;
+            at = at.wrapping_add(1);
         }
         if self.stash.is_empty() { None } else { self.find_stashed(position, layout, is_it) }
     }
 
     #[cold]
-    fn find_stashed(
-        &self,
-        position: u64,
-        layout: Layout,
-        mut is_it: impl FnMut(u64) -> bool,
-    ) -> Option<Place> {
+    #[inline(never)]
+    fn find_stashed(&self, position: u64, layout: Layout, is_it: &mut impl Accept) -> Option<Place> {
         let mut entries = self.stash.iter();
-        let index = entries.position(|s| s.position == position && is_it(layout.location(s.slot)))?;
-        Some(Place { part: STASH, index: 0, bucket: index as u64, slot: self.stash[index].slot })
+        let index = entries.position(|s| s.position == position && is_it.accept(layout.location(s.slot)))?;
+        Some(Place::new(STASH, index as u64, 0, self.stash[index].slot))
     }
 
     /// Replaces the slot that was found at `place`.
     #[inline(always)]
     pub(crate) fn put(&mut self, place: Place, slot: u64) {
-        let part = match place.part {
+        let part = match place.part() {
             CURRENT => &mut self.current,
             NEXT => &mut self.next,
             _ => {
-                self.stash[place.bucket as usize].slot = slot;
+                self.stash[place.bucket() as usize].slot = slot;
                 return;
             }
         };
-        part.bucket_mut(place.bucket).0[usize::from(place.index & 7)] = slot;
+        part.bucket_mut(place.bucket()).0[place.index()] = slot;
     }
 
     /// Adds a slot for a position; the caller has called [`Table::make_ready`].
@@ -371,10 +402,10 @@ impl Table {
 
     /// Removes the slot that was found at `place`.
     pub(crate) fn remove(&mut self, place: Place, layout: Layout) {
-        match place.part {
-            CURRENT => self.current.remove(place.bucket, usize::from(place.index), layout),
-            NEXT => self.next.remove(place.bucket, usize::from(place.index), layout),
-            _ => _ = self.stash.swap_remove(place.bucket as usize),
+        match place.part() {
+            CURRENT => self.current.remove(place.bucket(), place.index(), layout),
+            NEXT => self.next.remove(place.bucket(), place.index(), layout),
+            _ => _ = self.stash.swap_remove(place.bucket() as usize),
         }
         self.len -= 1;
         if !self.stash.is_empty() {
@@ -557,10 +588,6 @@ impl Table {
         self.current.pages.release_all(memory);
         self.next.pages.release_all(memory);
         *self = Self::new(memory);
-    }
-
-    pub(crate) fn frequency(place: &Place) -> u8 {
-        frequency(place.slot)
     }
 }
 

@@ -103,7 +103,7 @@ impl Keyspace {
                 continue;
             }
             let place = self.place_clean(victim, bytes)?;
-            self.relocate(&found, place, found.frequency);
+            self.relocate(&found, place, found.frequency());
             copied += bytes;
         }
         self.stats.cleaned_bytes += u64::from(copied);

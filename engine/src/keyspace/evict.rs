@@ -220,8 +220,8 @@ impl Keyspace {
             return 0;
         }
         let (stays, frequency) = match queue {
-            QueueId::Small => (found.frequency >= self.config.promote_threshold, 0),
-            QueueId::Main => (found.frequency >= 1, found.frequency.saturating_sub(1)),
+            QueueId::Small => (found.frequency() >= self.config.promote_threshold, 0),
+            QueueId::Main => (found.frequency() >= 1, found.frequency().saturating_sub(1)),
         };
         if let Some(place) = (stays && !force).then(|| self.place(QueueId::Main, bytes)).flatten() {
             self.relocate(&found, place, frequency);

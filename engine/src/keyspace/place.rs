@@ -150,7 +150,7 @@ impl Keyspace {
         let (header, deadline) = (item.header, item.deadline());
         let large = item.large_id().map_or(0, |id| self.large.get(id).len() as u64);
         let bytes = self.memory.copy_item_with(found.location, target, traits);
-        self.index.replace(found, target, found.frequency);
+        self.index.replace(found, target, found.frequency());
         self.enter(target, role, bytes, large, traits.deadline.unwrap_or(0));
         self.leave(found.location, header, large, deadline);
     }

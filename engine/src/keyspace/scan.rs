@@ -46,7 +46,7 @@ impl Keyspace {
             return false;
         }
         let found = self.find(&self.key(item.key()));
-        let frequency = found.map_or(0, |found| found.frequency);
+        let frequency = found.map_or(0, |found| found.frequency());
         visit(item.key(), &entry(&self.large, item, frequency));
         true
     }

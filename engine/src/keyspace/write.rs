@@ -90,7 +90,7 @@ impl Keyspace {
         if header.is_large() || (raw != 0 && !header.has_deadline()) {
             return false;
         }
-        if let ([bytes], true) = (value.parts, u64::from(header.value_len) == value.len) {
+        if let ([bytes], true) = (value.parts, u64::from(header.value_len()) == value.len) {
             self.memory.overwrite_value(location, bytes);
             if header.has_deadline() {
                 self.change_deadline(location, raw);
@@ -101,7 +101,7 @@ impl Keyspace {
             }
             return true;
         }
-        value.len <= u64::from(header.value_len) && self.overwrite_shorter(found, key, value)
+        value.len <= u64::from(header.value_len()) && self.overwrite_shorter(found, key, value)
     }
 
     /// Writes a shorter item over the old one and fills the gap. The room for a deadline stays.
@@ -195,7 +195,10 @@ impl Keyspace {
     #[inline]
     fn prepare_index(&mut self, key: &Key<'_>) -> Result<(), WriteError> {
         loop {
-            if self.index_may_grow() && self.index.make_ready(key.shard().0, &mut self.memory) {
+            let growths = self.index.growths();
+            let is_ready = self.index_may_grow() && self.index.make_ready(key.shard().0, &mut self.memory);
+            self.stats.index_growths += self.index.growths() - growths;
+            if is_ready {
                 return Ok(());
             }
             if self.index_is_ready(key) {
@@ -248,7 +251,7 @@ impl Keyspace {
         match found {
             None => self.index.insert(key.shard().0, key.hash().0, location, 0),
             Some(found) => {
-                self.index.replace(&found, location, found.frequency + 1);
+                self.index.replace(&found, location, found.frequency() + 1);
                 self.bury(found.location);
             }
         }
@@ -317,7 +320,7 @@ impl Keyspace {
             ..old
         };
         let header = self.memory.header(found.location);
-        let bytes = traits.item_bytes(usize::from(header.key_len), header.value_len as usize) as u32;
+        let bytes = traits.item_bytes(usize::from(header.key_len()), header.value_len() as usize) as u32;
         let queue = self.queue_of(found.location);
         let Some(place) = self.place(queue, bytes) else { return Err(self.out_of_memory()) };
         self.rewrite(&found, place, &traits);

@@ -34,7 +34,7 @@ impl Pair {
     fn remove(&mut self, location: u64) {
         let hash = self.model.remove(&location).unwrap();
         let position = self.layout.position(hash);
-        let place = self.table.find(position, self.layout, |l| l == location).unwrap();
+        let place = self.table.find(position, self.layout, &mut |l| l == location).unwrap();
         self.table.remove(place, self.layout);
     }
 
@@ -42,8 +42,8 @@ impl Pair {
         assert_eq!(self.table.len(), self.model.len() as u64);
         for (&location, &hash) in &self.model {
             let position = self.layout.position(hash);
-            assert!(self.table.find(position, self.layout, |l| l == location).is_some());
-            assert!(self.table.find(position, self.layout, |_| false).is_none());
+            assert!(self.table.find(position, self.layout, &mut |l| l == location).is_some());
+            assert!(self.table.find(position, self.layout, &mut |_| false).is_none());
         }
         let mut seen = Vec::new();
         let mut from = Some(0);
