@@ -19,6 +19,8 @@ pub(crate) struct Environment {
     pub(crate) clock_source: String,
     pub(crate) governor: String,
     pub(crate) huge_pages: String,
+    /// BBR paces even over loopback: it matters for throughput.
+    pub(crate) tcp_congestion_control: String,
     /// Vulnerabilities whose mitigation costs something, with its name.
     pub(crate) mitigations: Vec<String>,
     /// Load average of the last minute at the start: what else was running.
@@ -42,6 +44,7 @@ impl Environment {
             clock_source: read("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
             governor: or_none(read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
             huge_pages: selected(&read("/sys/kernel/mm/transparent_hugepage/enabled")),
+            tcp_congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control"),
             mitigations: mitigations(Path::new("/sys/devices/system/cpu/vulnerabilities")),
             load_average: read("/proc/loadavg").split(' ').next().unwrap_or_default().to_owned(),
         }
@@ -59,6 +62,7 @@ impl Environment {
             ("clock source", self.clock_source.clone()),
             ("CPU governor", self.governor.clone()),
             ("transparent huge pages", self.huge_pages.clone()),
+            ("TCP congestion control", self.tcp_congestion_control.clone()),
             ("mitigations", or_none(self.mitigations.join("; "))),
             ("load average at start", self.load_average.clone()),
         ]
@@ -123,7 +127,7 @@ mod tests {
     fn this_machine_has_a_kernel_and_memory() {
         let environment = Environment::read();
         assert!(environment.cpu_count > 0 && environment.memory_bytes > 0 && !environment.kernel.is_empty());
-        assert_eq!(environment.lines().len(), 11);
+        assert_eq!(environment.lines().len(), 12);
     }
 
     #[test]

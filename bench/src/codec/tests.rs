@@ -130,11 +130,13 @@ fn native_requests_are_frames_that_the_node_reads() {
     }
     assert!(rest.is_empty());
     assert_eq!(opcodes, [0x10, 0x12, 0x13, 0x15, 0x16, 0x10, 0x11]);
-    let mut short = Vec::new();
-    codec.encode(&mut short, 5, &request(Command::Get, 0));
-    let mut plain = Vec::new();
-    native::encode_get(&mut plain, 5, native::Flags::NONE, b"key-0001");
-    assert_eq!(short, plain, "the short way writes the same frame");
+    let key: Vec<u8> = (0..=60).collect();
+    for len in 1..=key.len() {
+        let (mut short, mut plain) = (vec![9], vec![9]);
+        codec.encode(&mut short, 5, &Request { key: &key[..len], ..request(Command::Get, 0) });
+        native::encode_get(&mut plain, 5, native::Flags::NONE, &key[..len]);
+        assert_eq!(short, plain, "the short way writes the same frame");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use plotters::style::IntoFont;
 
 use super::bitmap::LabelledBitmap;
 use super::curve::{Point, nines_label, points};
-use crate::result::{Latency, RunResult};
+use crate::result::{Latency, RunResult, SeriesRow};
 use crate::search::Steps;
 use crate::text::{duration_text, rate_text};
 use crate::worker::record::{CLASS_COUNT, class_start_ns};
@@ -172,9 +172,9 @@ fn percentiles<B: DrawingBackend>(area: &Area<B>, curves: &[(String, Vec<Point>)
 fn heat_map<B: DrawingBackend>(area: &Area<B>, result: &RunResult) -> Result<(), String> {
     let series = &result.series;
     let classes = || series.rows.iter().flat_map(|row| &row.classes);
-    let low = classes().map(|(class, _)| *class).min().unwrap_or(0);
+    let low = classes().map(|(class, _)| *class / HEAT_CLASSES * HEAT_CLASSES).min().unwrap_or(0);
     let high = classes().map(|(class, _)| *class).max().unwrap_or(0) + 1;
-    let most = classes().map(|(_, count)| *count).max().unwrap_or(1).max(2);
+    let most = classes().map(|(_, count)| *count).max().unwrap_or(1).saturating_mul(2).max(2);
     let start = |class: u16| class_start_ns(usize::from(class).min(CLASS_COUNT - 1)) as f64;
     let seconds = (series.rows.len() as f64 * series.interval_s).max(1e-3);
     let mut chart = ChartBuilder::on(area)
@@ -192,10 +192,12 @@ fn heat_map<B: DrawingBackend>(area: &Area<B>, result: &RunResult) -> Result<(),
         .y_label_formatter(&|ns| duration_text(*ns))
         .draw()
         .map_err(|error| error.to_string())?;
-    let cells = series.rows.iter().enumerate().flat_map(|(index, row)| {
-        let left = index as f64 * series.interval_s;
-        row.classes.iter().map(move |&(class, count)| {
-            let corners = [(left, start(class + 1)), (left + series.interval_s, start(class))];
+    let span = series.rows.len().div_ceil(HEAT_COLUMNS_MAX).max(1);
+    let width = span as f64 * series.interval_s;
+    let cells = series.rows.chunks(span).enumerate().flat_map(|(index, rows)| {
+        let left = index as f64 * width;
+        heat_cells(rows).into_iter().map(move |(class, count)| {
+            let corners = [(left, start(class + HEAT_CLASSES)), ((left + width).min(seconds), start(class))];
             Rectangle::new(corners, heat(count, most).filled())
         })
     });
@@ -205,6 +207,21 @@ fn heat_map<B: DrawingBackend>(area: &Area<B>, result: &RunResult) -> Result<(),
     });
     chart.draw_series(LineSeries::new(p99, COLORS[1].stroke_width(1))).map_err(|error| error.to_string())?;
     Ok(())
+}
+
+/// More columns are joined: a page of thousands of rectangles is slow to look at.
+const HEAT_COLUMNS_MAX: usize = 120;
+/// Classes that make one cell.
+const HEAT_CLASSES: u16 = 2;
+
+/// The answers of some rows by pairs of classes.
+fn heat_cells(rows: &[SeriesRow]) -> Vec<(u16, u32)> {
+    let mut cells = std::collections::BTreeMap::new();
+    for (class, count) in rows.iter().flat_map(|row| &row.classes) {
+        let cell: &mut u32 = cells.entry(class / HEAT_CLASSES * HEAT_CLASSES).or_default();
+        *cell = cell.saturating_add(*count);
+    }
+    cells.into_iter().collect()
 }
 
 /// Pale for one answer, dark for the most, by the logarithm.

@@ -1,0 +1,184 @@
+#!/usr/bin/env bash
+# Measures this node against its rivals, side by side on this machine, and writes a report in Markdown.
+#
+#   bench/reports.sh OUTPUT.md
+#
+# Programs come from the environment or PATH; rivals that are missing are left out:
+#   PINNACE, BENCH        this repository's release builds
+#   PEER_REDIS, PEER_MEMCACHED, PEER_POGOCACHE, PEER_VALKEY
+#   MEMTIER, REDIS_BENCHMARK      other generators, for the cost of the generator itself
+#   SERVER_CORE, LOAD_CORE        one core for the server (0), one for the generator (1)
+#   ROUNDS, SECONDS_EACH          interleaved rounds (3), length of each run (3)
+# Every server gets one thread on one core and 1 GiB, a million keys of 11 bytes with values of 32 bytes, and
+# 50 connections, each with a key sequence of its own. Loads go to 127.0.0.1 only.
+set -euo pipefail
+
+output=${1:?usage: bench/reports.sh OUTPUT.md}
+: "${PINNACE:=target/release/pinnace}" "${BENCH:=target/release/pinnace-bench}"
+: "${PEER_REDIS:=redis-server}" "${PEER_MEMCACHED:=memcached}" "${PEER_POGOCACHE:=pogocache}"
+: "${PEER_VALKEY:=valkey-server}" "${MEMTIER:=memtier_benchmark}" "${REDIS_BENCHMARK:=redis-benchmark}"
+: "${SERVER_CORE:=0}" "${LOAD_CORE:=1}" "${ROUNDS:=3}" "${SECONDS_EACH:=3}"
+keys=1000000
+work=$(mktemp -d)
+pids=()
+trap 'for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done; rm -rf "$work"' EXIT
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# serve NAME URL COMMAND...: starts a server on its core and fills it.
+names=()
+declare -A urls commands
+serve() {
+    local name=$1 url=$2
+    shift 2
+    (cd "$work" && exec taskset -c "$SERVER_CORE" "$@" >"$work/$name.log" 2>&1) &
+    pids+=($!)
+    for _ in $(seq 100); do
+        if "$BENCH" run "$url" -c 4 -n 4 --warm-up 0 --quiet 2>/dev/null; then break; fi
+        sleep 0.1
+    done
+    "$BENCH" run "$url" --preload --keys $keys --cores "$LOAD_CORE" -c 50 -p 16 -n 50 --warm-up 0 --quiet
+    names+=("$name")
+    urls[$name]=$url
+    commands[$name]="$(basename "$1") ${*:2}"
+}
+
+absolute() { [[ $1 == */* ]] && realpath "$1" || command -v "$1"; }
+serve pinnace redis://127.0.0.1:7861 "$(absolute "$PINNACE")" --port 7861 --cores "$SERVER_CORE," --memory 1GiB
+names+=(pinnace-native)
+urls[pinnace-native]=pinnace://127.0.0.1:7861
+have "$PEER_REDIS" && serve redis redis://127.0.0.1:7862 "$PEER_REDIS" --port 7862 --save '' --appendonly no
+have "$PEER_VALKEY" && serve valkey redis://127.0.0.1:7863 "$PEER_VALKEY" --port 7863 --save '' --appendonly no
+have "$PEER_MEMCACHED" &&
+    serve memcached memcache://127.0.0.1:7864 "$PEER_MEMCACHED" -p 7864 -U 0 -t 1 -m 1024 -u "$(id -un)"
+have "$PEER_POGOCACHE" &&
+    serve pogocache redis://127.0.0.1:7865 "$PEER_POGOCACHE" -h 127.0.0.1 -p 7865 --threads 1
+
+# measure NAME LABEL ARGS...: one run; keeps the result if it is complete.
+measure() {
+    local name=$1 label=$2
+    shift 2
+    "$BENCH" run "${urls[$name]}" --keys $keys --cores "$LOAD_CORE" -c 50 -d "${SECONDS_EACH}s" \
+        --warm-up 500ms --quiet --json "$work/$label.$name.$RANDOM$RANDOM.json" "$@" || true
+}
+
+for _ in $(seq "$ROUNDS"); do
+    for name in "${names[@]}"; do
+        for pipeline in 1 16 64; do
+            measure "$name" "get-$pipeline" -p $pipeline
+            measure "$name" "set-$pipeline" -p $pipeline --mix set
+        done
+        measure "$name" open --rate 20k --mix get=90,set=10
+    done
+done
+for depth in 64 256 512 1024; do
+    "$BENCH" run "${urls[pinnace]/redis/pinnace}" --keys $keys --cores "$LOAD_CORE" -c 16 -p $depth \
+        -d "${SECONDS_EACH}s" --warm-up 500ms --quiet --json "$work/deep-$depth.json" || true
+done
+
+# One line a rival generator: name, pipeline, answers, CPU seconds.
+TIMEFORMAT='%U %S'
+generator_cost() {
+    local url_port=7862 count=$1 pipeline=$2
+    if have "$MEMTIER"; then
+        { time taskset -c "$LOAD_CORE" "$MEMTIER" -p $url_port -t 1 -c 50 --pipeline "$pipeline" --ratio 0:1 \
+            --distinct-client-seed --key-pattern R:R --key-maximum $keys -n $((count / 50)) --hide-histogram \
+            >"$work/memtier.log" 2>&1; } 2>"$work/time"
+        echo "memtier_benchmark $pipeline $count $(cat "$work/time")"
+    fi
+    if have "$REDIS_BENCHMARK"; then
+        { time taskset -c "$LOAD_CORE" "$REDIS_BENCHMARK" -p $url_port -c 50 -P "$pipeline" -n "$count" -r $keys \
+            -t get -q >"$work/redis-benchmark.log" 2>&1; } 2>"$work/time"
+        echo "redis-benchmark $pipeline $count $(cat "$work/time")"
+    fi
+}
+if [[ -n ${urls[redis]:-} ]]; then
+    for _ in $(seq "$ROUNDS"); do
+        generator_cost 200000 1
+        generator_cost 1000000 16
+        generator_cost 2000000 64
+    done >"$work/generators.txt"
+fi
+for name in "${names[@]}"; do echo "$name ${commands[$name]:-}"; done >"$work/commands.txt"
+
+# The report.
+python3 - "$work" "$output" "$0" <<'PYTHON'
+import collections, glob, json, os, statistics, sys
+work, output, script = sys.argv[1:4]
+runs = collections.defaultdict(list)
+for path in sorted(glob.glob(f"{work}/*.*.*.json")):
+    label, name = os.path.basename(path).split(".")[:2]
+    runs[label, name].append(json.load(open(path)))
+names = [line.split()[0] for line in open(f"{work}/commands.txt")]
+any_run = next(iter(runs.values()))[0]
+environment = any_run["environment"]
+out = []
+
+def table(title, label, rows, note=""):
+    columns = [name for name in names if (label, name) in runs]
+    out.append(f"\n### {title}\n\n{note}| | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns) + "\n")
+    for row, of in rows:
+        cells = []
+        for name in columns:
+            values = [value for value in map(of, runs[label, name]) if value is not None]
+            if not values:
+                cells.append("-")
+                continue
+            middle = statistics.median(values)
+            spread = (max(values) - min(values)) / 2 / middle * 100 if middle else 0
+            cells.append(f"{middle:,.0f} ± {spread:.0f} %".replace(",", " "))
+        out.append(f"| {row} | " + " | ".join(cells) + " |\n")
+
+server = lambda run: run["server_side"] and run["server_side"]["cpu_ns_per_request"]
+closed = [("server CPU, ns a request", server), ("answers a second", lambda run: run["achieved_rate"]),
+          ("generator CPU, ns a request", lambda run: run["generator"]["cpu_ns_per_request"])]
+us = lambda name: lambda run: run["total"][name] / 1000
+latency = [(f"{label}, us", us(name)) for label, name in
+           [("p50", "p50_ns"), ("p99", "p99_ns"), ("p99.9", "p999_ns"), ("p99.99", "p9999_ns"), ("max", "max_ns")]]
+out.append("# This node and its rivals\n\n")
+out.append(f"Written by `{script}` on {environment['cpu_count']} x {environment['cpu']}, kernel "
+           f"{environment['kernel']}, TCP congestion control {environment['tcp_congestion_control']}, commit "
+           f"{any_run['commit']}. Servers with one thread on one core, the generator on the other; a million keys of 11 "
+           "bytes, values of 32; 50 connections with a key sequence each. Medians of "
+           f"{len(next(iter(runs.values())))} interleaved rounds, ± half of their range. "
+           f"Load average at the start: {environment['load_average']}.\n")
+out.append("\nServers:\n\n")
+for line in open(f"{work}/commands.txt"):
+    name, _, command = line.strip().partition(" ")
+    version = next((run["server"] for (_, who), found in runs.items() if who == name for run in found), "?")
+    out.append(f"- {name}: {version}" + (f", `{command}`" if command else ", the same node over native frames") + "\n")
+for kind in ("get", "set"):
+    for pipeline in (1, 16, 64):
+        table(f"{kind.upper()}, {pipeline} in flight a connection", f"{kind}-{pipeline}", closed)
+table("Latency, open loop: 20 000 requests a second, 90 % GET", "open", latency,
+      "From the intended start, Poisson arrivals.\n\n")
+deep = sorted(glob.glob(f"{work}/deep-*.json"), key=lambda path: int(path.rsplit("-", 1)[1][:-5]))
+if deep:
+    out.append("\n### Native GET, 16 connections, many in flight\n\n| in flight | answers a second | server CPU, ns | "
+               "generator CPU, ns | generator busy |\n|---|---|---|---|---|\n")
+    for path in deep:
+        run = json.load(open(path))
+        generator = run["generator"]
+        out.append(f"| {run['load']['depth']} | {run['achieved_rate']:,.0f} | {server(run) or 0:.0f} | "
+                   f"{generator['cpu_ns_per_request']:.0f} | {generator['busy_share'] * 100:.0f} % |\n".replace(",", " "))
+costs = collections.defaultdict(list)
+if os.path.exists(f"{work}/generators.txt"):
+    for line in open(f"{work}/generators.txt"):
+        name, pipeline, count, user, system = line.split()
+        costs[name, int(pipeline)].append((float(user) + float(system)) / int(count) * 1e9)
+    for pipeline in (1, 16, 64):
+        found = runs.get((f"get-{pipeline}", "redis"), [])
+        costs["pinnace-bench", pipeline] = [run["generator"]["cpu_ns_per_request"] for run in found]
+    out.append("\n### What a generator costs: CPU ns a GET, against the same Redis\n\n| | 1 | 16 | 64 |\n|---|---|---|---|\n")
+    for name in ("memtier_benchmark", "redis-benchmark", "pinnace-bench"):
+        cells = [f"{statistics.median(costs[name, p]):.0f}" if costs.get((name, p)) else "-" for p in (1, 16, 64)]
+        out.append(f"| {name} | " + " | ".join(cells) + " |\n")
+warnings = collections.Counter(f"{name}: {warning}" for (_, name), found in runs.items()
+                               for run in found for warning in run["warnings"])
+if warnings:
+    out.append("\n### Warnings of the runs\n\n")
+    out.extend(f"- {warning} (x {times})\n" for warning, times in warnings.most_common(12))
+os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
+open(output, "w").write("".join(out))
+PYTHON
+echo "wrote $output"
