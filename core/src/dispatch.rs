@@ -328,7 +328,7 @@ impl Core {
     pub(crate) fn flush_side_out<W: CoreWire>(&mut self, conn: ConnId, wire: &mut W) {
         let mut side_out = std::mem::take(&mut self.side_out);
         if let Some(session) = self.sessions.get_mut(conn)
-            && matches!(session.reply_mode, ReplyMode::On | ReplyMode::SkipNext)
+            && !session.is_silent()
         {
             session.output_bytes += side_out.byte_len() as u64;
             if session.replies.is_empty() {
@@ -370,6 +370,11 @@ impl Core {
         wire: &mut W,
     ) -> Timing {
         let Some(session) = self.sessions.get(conn) else { return Timing::None };
+        if is_http(args.at(0)) && !session.closing {
+            // A web page that makes a browser send commands; Redis closes without a reply, too.
+            self.effect(crate::effects::Effect::Close(conn));
+            return Timing::None;
+        }
         if !session.closing
             && let Check::Refuse(text) = self.refuse_in_transaction(conn, unknown_command(args))
         {
@@ -430,9 +435,12 @@ impl Core {
             (hash, shard) = (key.hash(), key.shard());
         }
         let Some(session) = self.sessions.get_mut(op.conn) else { return };
-        let ticket = session.replies.wait();
+        let return_to = if session.is_silent() {
+            ReturnTo::Nobody
+        } else {
+            ReturnTo::Session { conn: op.conn, ticket: session.replies.wait() }
+        };
         let ask = Ask::Keyed { command: id, hash, shard };
-        let return_to = ReturnTo::Session { conn: op.conn, ticket };
         self.outgoing[to.index()].push(ask, session.resp, return_to, args.iter());
         self.stats.commands_forwarded_out += 1;
         if session.forwarded() >= session.forward_window {
@@ -490,6 +498,11 @@ fn op_command_index(op: &Op) -> usize {
         crate::batch::OpKind::Command(id) => id.index(),
         _ => usize::MAX,
     }
+}
+
+/// The first word of a line of an HTTP request that is not a command.
+fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"post") || name.eq_ignore_ascii_case(b"host:")
 }
 
 /// Redis' text for a command that does not exist, with the beginning of its arguments.

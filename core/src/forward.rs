@@ -63,6 +63,7 @@ impl Core {
             let bytes = handover.answer(index);
             match handover.request(index).return_to {
                 ReturnTo::Session { conn, ticket } => self.on_awaited_reply(conn, ticket, bytes, wire),
+                ReturnTo::Nobody => {}
                 ReturnTo::Gather { id, part } => self.on_part(id, part, bytes, wire),
                 ReturnTo::Native { conn } => {
                     if let Some(session) = self.sessions.get_mut(conn) {

@@ -20,9 +20,17 @@ pub(crate) struct Gathers {
     next: u64,
 }
 
-struct Pending {
+/// The reply that a gathered command owes.
+#[derive(Clone, Copy)]
+struct Awaited {
     session: SessionRef,
     ticket: Ticket,
+    /// The client wants none: the place stays empty.
+    silent: bool,
+}
+
+struct Pending {
+    awaited: Awaited,
     parts: Vec<Option<Vec<u8>>>,
     missing: usize,
     then: Continuation,
@@ -34,14 +42,15 @@ impl Core {
     /// replies.
     pub(crate) fn start_gather<W: CoreWire>(&mut self, session: SessionRef, gather: Gather, wire: &mut W) {
         let Some(entry) = self.sessions.get_mut(session.conn) else { return };
-        let ticket = entry.replies.wait();
+        let awaited = Awaited { session, ticket: entry.replies.wait(), silent: entry.is_silent() };
         if gather.barrier {
             entry.hold(Hold::Barrier);
         }
-        self.run_gather(session, ticket, gather, wire);
+        self.run_gather(awaited, gather, wire);
     }
 
-    fn run_gather<W: CoreWire>(&mut self, session: SessionRef, ticket: Ticket, gather: Gather, wire: &mut W) {
+    fn run_gather<W: CoreWire>(&mut self, awaited: Awaited, gather: Gather, wire: &mut W) {
+        let session = awaited.session;
         let id = self.gathers.next;
         self.gathers.next += 1;
         let Gather { requests, then, barrier } = gather;
@@ -56,7 +65,7 @@ impl Core {
                 self.send_part(request, session.resp, ReturnTo::Gather { id, part: index as u32 });
             }
         }
-        let pending = Pending { session, ticket, parts, missing, then, barrier };
+        let pending = Pending { awaited, parts, missing, then, barrier };
         if missing == 0 {
             self.finish_gather(pending, wire);
         } else {
@@ -165,11 +174,13 @@ impl Core {
     }
 
     fn finish_gather<W: CoreWire>(&mut self, pending: Pending, wire: &mut W) {
-        let Pending { session, ticket, parts, then, barrier, .. } = pending;
+        let Pending { awaited, parts, then, barrier, .. } = pending;
+        let Awaited { session, ticket, silent } = awaited;
         let parts = parts.into_iter().flatten().collect();
         match then(self, session, parts) {
             Next::Reply(bytes) => {
-                self.on_awaited_reply(session.conn, ticket, &bytes, wire);
+                let bytes = if silent { &[] } else { bytes.as_slice() };
+                self.on_awaited_reply(session.conn, ticket, bytes, wire);
                 if barrier {
                     self.release(session.conn, Hold::Barrier);
                 }
@@ -177,7 +188,7 @@ impl Core {
             }
             Next::Gather(mut next) => {
                 next.barrier = barrier;
-                self.run_gather(session, ticket, next, wire);
+                self.run_gather(awaited, next, wire);
             }
         }
         self.apply_effects(wire);
@@ -219,11 +230,9 @@ impl Core {
     ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         session.output_bytes += bytes.len() as u64;
-        let silent = session.reply_mode == crate::session::ReplyMode::Off;
         let Some(out) = wire.out(conn) else { return };
         let spare = &mut self.spare_buffers;
         let known = session.replies.fill(ticket, bytes, |released| match released {
-            crate::replies::Released::Borrowed(_) if silent => {}
             crate::replies::Released::Borrowed(bytes) => out.bytes().extend_from_slice(bytes),
             crate::replies::Released::Owned(mut bytes) => {
                 out.bytes().extend_from_slice(&bytes);

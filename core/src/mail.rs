@@ -52,6 +52,8 @@ pub enum ReturnTo {
         /// The connection.
         conn: ConnId,
     },
+    /// Nowhere: the client wants no reply.
+    Nobody,
     /// A part of a gathered command.
     Gather {
         /// The gather.

@@ -190,6 +190,11 @@ impl Session {
         self.special = true;
     }
 
+    /// Whether the reply of the command that is running is not to be sent.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self.reply_mode, ReplyMode::Off | ReplyMode::Skip)
+    }
+
     /// Requests at other cores that no answer has come for.
     pub(crate) fn forwarded(&self) -> u32 {
         self.replies.waiting() + self.native_waiting

@@ -55,7 +55,8 @@ impl Transaction {
     }
 }
 
-const TX: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST).and(Flags::IN_MULTI);
+const QUEUEABLE: Flags = Flags::NOSCRIPT.and(Flags::LOADING).and(Flags::STALE).and(Flags::FAST);
+const TX: Flags = QUEUEABLE.and(Flags::IN_MULTI);
 
 const fn spec(
     name: &'static str,
@@ -100,6 +101,7 @@ pub(crate) static SPECS: &[CommandSpec] = &[
     },
     CommandSpec {
         since: "2.2.0",
+        flags: QUEUEABLE,
         ..spec("unwatch", 1, unwatch, "Forgets about watched keys of a transaction.")
     },
 ];

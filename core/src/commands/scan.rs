@@ -121,7 +121,8 @@ impl Walk {
         let requests = vec![PartRequest { to: self.core, command: self.command, args }];
         let then =
             Box::new(move |core: &mut Core, _, parts: Vec<Vec<u8>>| self.join(core.core_count(), &parts[0]));
-        Gather { requests, then, barrier: false }
+        // A later command of the connection must not run before a core's share of this one.
+        Gather { requests, then, barrier: true }
     }
 
     /// Takes a core's part in, and replies or goes on to the next core.

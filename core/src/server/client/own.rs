@@ -45,7 +45,7 @@ pub(super) fn setinfo(core: &mut Core, session: SessionRef, args: Args<'_>, out:
         return fail(core, out, &format!("ERR {name} is limited to {NAME_BYTES_MAX} bytes"));
     }
     if !is_plain(value) {
-        let text = format!("ERR {name} cannot contain spaces, newlines or special characters.");
+        let text = format!("ERR {} cannot contain spaces, newlines or special characters.", shown(option));
         return fail(core, out, &text);
     }
     change(core, session, args, out, |own, out| {
