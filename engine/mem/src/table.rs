@@ -18,17 +18,19 @@ use crate::map::prefetch;
 use crate::memory::Memory;
 use crate::page::{BUCKETS_PER_PAGE, Bucket, Buckets, Pages};
 
-/// Longest window in buckets.
-const WINDOW_MAX: u64 = 32;
+/// Longest window in buckets. Runs of full buckets grow with the table: a window of 32 overflowed
+/// regularly from a million buckets on.
+const WINDOW_MAX: u64 = 512;
 
 /// Buckets at the end of a part that are no position's home: they take what the last homes cannot.
-const PAD_BUCKETS: u64 = 8;
+const PAD_BUCKETS_MIN: u64 = 8;
+const PAD_BUCKETS_MAX: u64 = 64;
 
 /// Average slots of a bucket at which a table grows: 7/8 of 8.
 const SLOTS_PER_BUCKET_MAX: u64 = 7;
 
 /// Stashed slots at which a table grows, whatever its load.
-const STASH_MAX: usize = 4;
+const STASH_MAX: usize = 8;
 
 /// Buckets that an insertion streams while a resize is under way. Four make a growth by an eighth
 /// end after a quarter as many insertions as there are buckets, long before the table is full.
@@ -178,7 +180,7 @@ impl Part {
         let buckets = (pages * BUCKETS_PER_PAGE) as u64;
         Self {
             pages: Pages::new(memory, pages),
-            homes: buckets - PAD_BUCKETS.min(buckets / 8),
+            homes: buckets - (buckets / 128).clamp(PAD_BUCKETS_MIN, PAD_BUCKETS_MAX),
             last: buckets - 1,
             // The positions of window + 1 homes must be told apart by their tags alone.
             window: (buckets / 10 - 1).min(WINDOW_MAX),
@@ -441,7 +443,7 @@ impl Table {
         }
         if self.is_resizing() {
             // Many stashed slots mean a freak of the hash: better one long step than a full stash.
-            let freak = self.stash.len() > 2 * STASH_MAX;
+            let freak = self.stash.len() > 3 * STASH_MAX;
             self.stream(if freak { u32::MAX } else { STREAM_BUCKETS }, layout, memory);
         }
         // Growth that waits for pages lets the load rise for a while; the stash bounds it.
