@@ -250,7 +250,7 @@ impl RunResult {
     }
 
     pub(crate) fn write(&self, path: &Path) -> Result<(), BenchError> {
-        let mut text = serde_json::to_string_pretty(self).expect("a result is made of plain values");
+        let mut text = serde_json::to_string(self).expect("a result is made of plain values");
         text.push('\n');
         std::fs::write(path, text).map_err(|error| BenchError::file(path, error))
     }

@@ -176,7 +176,7 @@ pub(crate) fn line(run: &RunResult) -> String {
 
 impl Steps {
     pub(crate) fn write(&self, path: &Path) -> Result<(), BenchError> {
-        let mut text = serde_json::to_string_pretty(self).expect("results are made of plain values");
+        let mut text = serde_json::to_string(self).expect("results are made of plain values");
         text.push('\n');
         std::fs::write(path, text).map_err(|error| BenchError::file(path, error))
     }

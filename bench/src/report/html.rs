@@ -82,7 +82,9 @@ fn summary(out: &mut String, result: &RunResult) {
     let counts = &result.counts;
     let load = &result.load;
     let offered = match load.offered_rate {
-        Some(rate) => format!("open loop ({}), {} /s offered", load.mode, rate_text(rate)),
+        Some(rate) => {
+            format!("open loop ({}), {} /s offered", load.mode.trim_start_matches("open-"), rate_text(rate))
+        }
         None => format!("closed loop, {} in flight a connection", load.depth),
     };
     let lines = [

@@ -148,8 +148,8 @@ fn generator(out: &mut String, result: &RunResult) -> std::fmt::Result {
 /// How coordinated omission is dealt with in this result.
 pub(crate) fn omission_note(result: &RunResult) -> &'static str {
     if result.load.offered_rate.is_some() {
-        "Latency counts from the instant a request was due, so no stall is omitted; `service` counts from the\n\
-         actual send and is what a tool with coordinated omission would tell."
+        "Latency counts from the instant a request was due, so no stall is omitted (no coordinated omission);\n\
+         `service` counts from the actual send: the difference was spent waiting in the generator."
     } else {
         "Closed loop: a connection waits for answers before it asks again, so stalls hold back the requests\n\
          that would have met them (coordinated omission). Use --rate for latencies; use this for throughput."
