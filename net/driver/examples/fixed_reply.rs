@@ -84,7 +84,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let port: u16 = args.next().map_or(Ok(7700), |port| port.parse())?;
     let spin_us: u32 = args.next().map_or(Ok(5), |us| us.parse())?;
-    let nap_us: u32 = args.next().map_or(Ok(1000), |us| us.parse())?;
+    let nap_us: u32 = args.next().map_or(Ok(10_000), |us| us.parse())?;
     check_uring()?;
     check_memlock()?;
     raise_file_limit(DriverTuning::DEFAULT.slots)?;

@@ -25,7 +25,8 @@ pub struct DriverTuning {
     /// about what a sleep and its wake-up cost: more spinning trades CPU for latency.
     pub spin_us: u32,
     /// Longest sleep inside the socket ring, which is much cheaper than parking but keeps the thread
-    /// from other tasks of the executor; 0: parks at once.
+    /// from other tasks of the executor; 0: parks at once. The default is longer than a tick of the
+    /// kernel, whose timer then need not be set anew for each sleep.
     pub nap_us: u32,
     /// Longest time between two yields to other tasks of the executor while busy.
     pub yield_us: u32,
@@ -44,7 +45,7 @@ impl DriverTuning {
         buffer_bytes: 16 << 10,
         slots: 10_240,
         spin_us: 5,
-        nap_us: 1000,
+        nap_us: 10_000,
         yield_us: 1000,
         drain_ms: 1000,
         linger_ms: 1000,
