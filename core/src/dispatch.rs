@@ -271,6 +271,7 @@ impl Core {
         wire: &mut W,
     ) {
         let position = spec.keys.positions(args.len()).next().unwrap_or(0);
+        self.ks.set_touching(self.sessions.get(op.conn).is_none_or(|session| !session.no_touch));
         let mut side_out = std::mem::take(&mut self.side_out);
         let mut exec = Exec {
             first_key: self.ks.key(args.at(position)),
@@ -283,6 +284,7 @@ impl Core {
             stats: &mut self.stats,
         };
         run(&mut exec, args);
+        self.ks.set_touching(true);
         self.side_out = side_out;
         self.flush_side_out(op.conn, wire);
     }
@@ -441,7 +443,7 @@ impl Core {
             ReturnTo::Session { conn: op.conn, ticket: session.replies.wait() }
         };
         let ask = Ask::Keyed { command: id, hash, shard };
-        self.outgoing[to.index()].push(ask, session.resp, return_to, args.iter());
+        self.outgoing[to.index()].push(ask, session.resp, return_to, !session.no_touch, args.iter());
         self.stats.commands_forwarded_out += 1;
         if session.forwarded() >= session.forward_window {
             session.hold(Hold::Forwarded);

@@ -24,10 +24,12 @@ impl Core {
             chunk.clone().for_each(|index| self.prefetch(&handover, index, Ahead::Item));
             for index in chunk {
                 let request = handover.request(index);
+                self.ks.set_touching(request.touching);
                 self.run_ask(request.ask, request.resp, handover.args(index), &mut answers);
                 handover.set_answer_end(index, answers.len());
             }
         }
+        self.ks.set_touching(true);
         handover.put_answers(answers);
         self.stats.commands_forwarded_in += count as u64;
         self.count_asked(&handover, started_ns);

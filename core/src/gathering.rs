@@ -76,7 +76,7 @@ impl Core {
     fn send_part(&mut self, request: &PartRequest, resp: resp::Version, return_to: ReturnTo) {
         let ask = self.ask_of(request);
         let args = request.args.iter().map(Vec::as_slice);
-        self.outgoing[request.to.index()].push(ask, resp, return_to, args);
+        self.outgoing[request.to.index()].push(ask, resp, return_to, true, args);
         self.stats.commands_forwarded_out += 1;
     }
 

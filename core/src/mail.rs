@@ -95,6 +95,8 @@ pub struct Request {
     pub(crate) ask: Ask,
     pub(crate) resp: resp::Version,
     pub(crate) return_to: ReturnTo,
+    /// Hits count in the items' counters.
+    pub(crate) touching: bool,
     bytes_start: usize,
     range_start: u32,
     range_count: u32,
@@ -139,6 +141,7 @@ impl Handover {
         ask: Ask,
         resp: resp::Version,
         return_to: ReturnTo,
+        touching: bool,
         args: impl Iterator<Item = &'a [u8]>,
     ) {
         let bytes_start = self.bytes.len();
@@ -153,6 +156,7 @@ impl Handover {
             ask,
             resp,
             return_to,
+            touching,
             bytes_start,
             range_start,
             range_count,

@@ -66,7 +66,7 @@ impl Core {
                 let ask = Ask::Native { hash: op.hash, shard: op.shard };
                 let return_to = ReturnTo::Native { conn: op.conn };
                 let whole = std::iter::once(&raw[..frame_bytes]);
-                self.outgoing[to.index()].push(ask, session.resp, return_to, whole);
+                self.outgoing[to.index()].push(ask, session.resp, return_to, true, whole);
                 self.stats.commands_forwarded_out += 1;
                 if session.forwarded() >= session.forward_window {
                     session.hold(Hold::Forwarded);

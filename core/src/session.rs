@@ -180,6 +180,7 @@ impl Session {
             || self.hold != Hold::None
             || self.transaction.is_some()
             || self.reply_mode != ReplyMode::On
+            || self.no_touch
             || (self.resp == resp::Version::V2 && self.subscriptions.count() > 0);
     }
 

@@ -39,6 +39,8 @@ pub struct Keyspace {
     cleaner: Cleaner,
     evictor: Evictor,
     now: UnixMillis,
+    /// Hits count in the items' counters.
+    touching: bool,
     /// The last version that was given out.
     versions: u64,
     /// Items with a deadline.
@@ -75,6 +77,7 @@ impl Keyspace {
             cleaner: Cleaner::default(),
             evictor: Evictor::default(),
             now: UnixMillis(0),
+            touching: true,
             versions: 0,
             deadlines: 0,
             shrink_shard: 0,
@@ -160,7 +163,9 @@ impl Keyspace {
             return None;
         };
         self.stats.hits = self.stats.hits.wrapping_add(1);
-        self.index.touch(&found);
+        if self.touching {
+            self.index.touch(&found);
+        }
         Some(entry(&self.large, self.memory.item(found.location), found.frequency()))
     }
 
@@ -169,6 +174,13 @@ impl Keyspace {
     pub fn peek(&mut self, key: &Key<'_>) -> Option<Entry<'_>> {
         let found = self.find_live(key)?;
         Some(entry(&self.large, self.memory.item(found.location), found.frequency()))
+    }
+
+    /// Whether a hit counts for the item from now on; true at first. Off while a client reads that does
+    /// not want to keep items alive (CLIENT NO-TOUCH).
+    #[inline]
+    pub fn set_touching(&mut self, touching: bool) {
+        self.touching = touching;
     }
 
     /// Number of items; expired ones count until they are found.

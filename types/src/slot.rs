@@ -40,26 +40,33 @@ const fn build_tables() -> [[u16; 256]; 8] {
 }
 
 /// CRC16/XMODEM: polynomial 0x1021, initial value 0, no reflection.
+///
+/// With the initial value 0, zero bytes in front change nothing: what is left over from whole blocks
+/// of eight is taken first, as a block that begins with zeros, so that no byte is folded alone.
 #[inline]
 #[must_use]
 pub fn crc16(data: &[u8]) -> u16 {
-    let mut crc = 0u16;
-    let (chunks, tail) = data.as_chunks::<8>();
-    for c in chunks {
-        let head = crc ^ u16::from_be_bytes([c[0], c[1]]);
-        crc = TABLES[7][usize::from(head >> 8)]
-            ^ TABLES[6][usize::from(head & 0xff)]
-            ^ TABLES[5][usize::from(c[2])]
-            ^ TABLES[4][usize::from(c[3])]
-            ^ TABLES[3][usize::from(c[4])]
-            ^ TABLES[2][usize::from(c[5])]
-            ^ TABLES[1][usize::from(c[6])]
-            ^ TABLES[0][usize::from(c[7])];
-    }
-    for &byte in tail {
-        crc = (crc << 8) ^ TABLES[0][usize::from((crc >> 8) as u8 ^ byte)];
-    }
-    crc
+    let (head, blocks) = data.split_at(data.len() % 8);
+    let head = match data.first_chunk::<8>() {
+        Some(first) if !head.is_empty() => u64::from_be_bytes(*first) >> (64 - 8 * head.len()),
+        Some(_) => 0,
+        None => head.iter().fold(0u64, |block, &byte| block << 8 | u64::from(byte)),
+    };
+    blocks.as_chunks::<8>().0.iter().fold(fold(0, head), |crc, block| fold(crc, u64::from_be_bytes(*block)))
+}
+
+/// The CRC behind eight more bytes, given as a big-endian number.
+#[inline(always)]
+fn fold(crc: u16, block: u64) -> u16 {
+    let bytes = (block ^ u64::from(crc) << 48).to_be_bytes();
+    TABLES[7][usize::from(bytes[0])]
+        ^ TABLES[6][usize::from(bytes[1])]
+        ^ TABLES[5][usize::from(bytes[2])]
+        ^ TABLES[4][usize::from(bytes[3])]
+        ^ TABLES[3][usize::from(bytes[4])]
+        ^ TABLES[2][usize::from(bytes[5])]
+        ^ TABLES[1][usize::from(bytes[6])]
+        ^ TABLES[0][usize::from(bytes[7])]
 }
 
 /// The part of a key that decides its slot: what stands between the first `{` and the next `}`, if
@@ -67,6 +74,28 @@ pub fn crc16(data: &[u8]) -> u16 {
 #[inline]
 #[must_use]
 pub fn hash_tag(key: &[u8]) -> &[u8] {
+    if has_brace(key) { tag_behind_brace(key) } else { key }
+}
+
+/// Whether there is a `{` in the key: eight bytes at a time, since nearly no key has one.
+#[inline(always)]
+fn has_brace(key: &[u8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // A byte is zero after the exclusive or where there was a brace, and only a zero byte borrows.
+    let any = |word: u64| {
+        let word = word ^ (ONES * b'{' as u64);
+        word.wrapping_sub(ONES) & !word & (ONES << 7) != 0
+    };
+    match (key.first_chunk::<8>(), key.last_chunk::<8>()) {
+        (Some(first), Some(last)) if key.len() <= 16 => {
+            any(u64::from_le_bytes(*first)) | any(u64::from_le_bytes(*last))
+        }
+        _ => key.contains(&b'{'),
+    }
+}
+
+#[cold]
+fn tag_behind_brace(key: &[u8]) -> &[u8] {
     let Some(open) = key.iter().position(|&b| b == b'{') else { return key };
     let rest = &key[open + 1..];
     match rest.iter().position(|&b| b == b'}') {
@@ -124,7 +153,12 @@ impl ShardMap {
     #[inline]
     #[must_use]
     pub fn core_of(&self, shard: ShardId) -> CoreId {
-        CoreId(shard.0 % self.core_count)
+        // Asked for every request: a division only where the number of cores demands one.
+        if self.core_count.is_power_of_two() {
+            CoreId(shard.0 & (self.core_count - 1))
+        } else {
+            CoreId(shard.0 % self.core_count)
+        }
     }
 }
 
@@ -150,6 +184,16 @@ mod tests {
                 (crc << 8) ^ TABLES[0][usize::from((crc >> 8) as u8 ^ b)]
             });
             prop_assert_eq!(crc16(&data), bytewise);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn braces_are_found_wherever_they_stand(mut key in proptest::collection::vec(any::<u8>(), 1..40), at in any::<usize>()) {
+            prop_assert_eq!(has_brace(&key), key.contains(&b'{'));
+            let at = at % key.len();
+            key[at] = b'{';
+            prop_assert!(has_brace(&key));
         }
     }
 

@@ -274,9 +274,8 @@ impl Keyspace {
     pub fn set_deadline(&mut self, key: &Key<'_>, deadline: Deadline) -> Result<bool, WriteError> {
         let Some(found) = self.find_live(key) else { return Ok(false) };
         let raw = deadline.to_raw();
-        let header = self.memory.header(found.location);
         let mut location = found.location;
-        if header.has_deadline() {
+        if self.memory.header(location).has_deadline() {
             self.change_deadline(location, raw);
         } else if raw != 0 {
             let Some(found) = self.rewrite_with(key, Traits { deadline: Some(raw), ..Traits::default() })?
@@ -285,7 +284,7 @@ impl Keyspace {
             };
             location = found.location;
         }
-        if header.has_version() {
+        if self.memory.header(location).has_version() {
             let version = self.next_version();
             self.memory.replace_version(location, version);
         }
