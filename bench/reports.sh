@@ -9,6 +9,7 @@
 #   MEMTIER, REDIS_BENCHMARK      other generators, for the cost of the generator itself
 #   SERVER_CORE, LOAD_CORE        one core for the server (0), one for the generator (1)
 #   ROUNDS, SECONDS_EACH          interleaved rounds (3), length of each run (3)
+#   NOTE                          a sentence on the circumstances, put at the top
 # Every server gets one thread on one core and 1 GiB, a million keys of 11 bytes with values of 32 bytes, and
 # 50 connections, each with a key sequence of its own. Loads go to 127.0.0.1 only.
 set -euo pipefail
@@ -40,7 +41,7 @@ serve() {
     "$BENCH" run "$url" --preload --keys $keys --cores "$LOAD_CORE" -c 50 -p 16 -n 50 --warm-up 0 --quiet
     names+=("$name")
     urls[$name]=$url
-    commands[$name]="$(basename "$1") ${*:2}"
+    commands[$name]="$(basename "$1") $(printf '%q ' "${@:2}")"
 }
 
 absolute() { [[ $1 == */* ]] && realpath "$1" || command -v "$1"; }
@@ -142,6 +143,8 @@ out.append(f"Written by `{script}` on {environment['cpu_count']} x {environment[
            "bytes, values of 32; 50 connections with a key sequence each. Medians of "
            f"{len(next(iter(runs.values())))} interleaved rounds, ± half of their range. "
            f"Load average at the start: {environment['load_average']}.\n")
+if os.environ.get("NOTE"):
+    out.append(f"\n**{os.environ['NOTE']}**\n")
 out.append("\nServers:\n\n")
 for line in open(f"{work}/commands.txt"):
     name, _, command = line.strip().partition(" ")
@@ -178,6 +181,8 @@ warnings = collections.Counter(f"{name}: {warning}" for (_, name), found in runs
 if warnings:
     out.append("\n### Warnings of the runs\n\n")
     out.extend(f"- {warning} (x {times})\n" for warning, times in warnings.most_common(12))
+settings = " ".join(f"{name}={os.environ[name]}" for name in ("ROUNDS", "SECONDS_EACH") if name in os.environ)
+out.append(f"\n### The command\n\n```\n{settings} {script} {os.path.relpath(output)}\n```\n".replace("\n ", "\n"))
 os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
 open(output, "w").write("".join(out))
 PYTHON

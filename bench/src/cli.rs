@@ -113,7 +113,7 @@ pub(crate) struct LoadArgs {
     /// How long to measure, as 10s or 5m
     #[arg(long, short, value_parser = parse_ms, default_value = "10s")]
     pub(crate) duration: u64,
-    /// Measure so many requests instead of a time
+    /// Measure so many requests instead of a time, without warm-up
     #[arg(long, short = 'n')]
     pub(crate) requests: Option<u64>,
     /// Load before measuring, not recorded

@@ -54,8 +54,8 @@ pub(crate) struct WorkloadSpec {
     #[arg(long, help_heading = "Workload")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) multi_get: Option<usize>,
-    /// Write what a get has missed
-    #[arg(long, help_heading = "Workload", num_args = 0..=1, default_missing_value = "true")]
+    /// Write what a get has missed; =false turns it off where a preset or trace has it on
+    #[arg(long, help_heading = "Workload", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cache_aside: Option<bool>,
     /// Replay this trace (.bin or .bin.zst; format in docs/bench.md): one get a record, cache-aside
