@@ -3,6 +3,7 @@
 mod common;
 
 use std::io::{Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -96,6 +97,33 @@ fn connections_move_under_traffic_without_losing_or_reordering_a_byte() {
     println!("{} moves", stats.detached);
     assert!(stats.detached > 20 && stats.detached == stats.attached, "{stats:?}");
     assert_eq!((stats.accepts, stats.closed), (CLIENTS as u64, CLIENTS as u64));
+    node.stop();
+}
+
+#[test]
+fn a_core_listens_on_several_addresses_of_both_families() {
+    let ipv6 = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+    let mut setup = Setup::new(Mode::Echo);
+    setup.cores = 2;
+    setup.also = vec![SocketAddr::from(([127, 0, 0, 1], 0)); 2];
+    if TcpListener::bind(ipv6).is_ok() {
+        setup.also.push(ipv6);
+    } else {
+        println!("no IPv6 on this host");
+    }
+    let node = setup.start();
+    let mut clients = Vec::new();
+    for addr in &node.also {
+        for _ in 0..20 {
+            let mut client = TcpStream::connect(addr).unwrap();
+            echo(&mut client, b"hello");
+            clients.push(client);
+        }
+    }
+    node.stats();
+    let accepts: Vec<u64> = node.shared.stats.lock().unwrap().iter().map(|stats| stats.accepts).collect();
+    assert_eq!(accepts, [0, clients.len() as u64], "ports of its own lead to their core");
+    drop(clients);
     node.stop();
 }
 

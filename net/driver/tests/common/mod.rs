@@ -251,6 +251,8 @@ pub fn pattern(index: usize) -> u8 {
 /// A running node.
 pub struct Node {
     pub addr: SocketAddr,
+    /// Where the last core listens besides.
+    pub also: Vec<SocketAddr>,
     pub shared: Arc<Shared>,
     pub budget: Arc<ConnectionBudget>,
     pub wakers: Vec<Waker>,
@@ -267,20 +269,22 @@ pub struct Setup {
     pub limits: Limits,
     pub tuning: DriverTuning,
     pub mail_capacity: usize,
+    /// Addresses that the last core listens on besides, ports chosen by the system.
+    pub also: Vec<SocketAddr>,
 }
 
 impl Setup {
     pub fn new(mode: Mode) -> Self {
         let limits = Limits { connections_max: 4000, ..Limits::DEFAULT };
         let tuning = DriverTuning { slots: 4096, ..DriverTuning::DEFAULT };
-        Self { cores: 1, mode, limits, tuning, mail_capacity: 64 }
+        Self { cores: 1, mode, limits, tuning, mail_capacity: 64, also: Vec::new() }
     }
 
     /// Tiny buffers and limits, except those of the whole node.
     pub fn tiny(mode: Mode) -> Self {
         let limits = Limits { connections_max: 4000, output_bytes_max: 1 << 30, ..Limits::TEST_MIN };
         let tuning = DriverTuning { slots: 4096, ..DriverTuning::TEST_MIN };
-        Self { cores: 1, mode, limits, tuning, mail_capacity: 4 }
+        Self { cores: 1, mode, limits, tuning, mail_capacity: 4, also: Vec::new() }
     }
 
     pub fn start(self) -> Node {
@@ -288,6 +292,11 @@ impl Setup {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listeners = bind_group(any, self.cores.into(), 4096).unwrap();
         let addr = listeners[0].local_addr();
+        let mut listeners: Vec<_> = listeners.into_iter().map(|listener| vec![listener]).collect();
+        let extra = self.also.iter().flat_map(|&any| bind_group(any, 1, 16).unwrap());
+        let last = listeners.last_mut().unwrap();
+        last.extend(extra);
+        let also = last[1..].iter().map(|listener| listener.local_addr()).collect();
         let shared = Arc::new(Shared::default());
         shared.stats.lock().unwrap().resize(self.cores.into(), DriverStatsSnapshot::default());
         let budget = Arc::new(ConnectionBudget::new(self.limits.connections_max));
@@ -297,10 +306,10 @@ impl Setup {
         let cores = ends
             .into_iter()
             .zip(listeners)
-            .map(|(mesh, listener)| {
+            .map(|(mesh, listeners)| {
                 let config = DriverConfig {
                     mesh,
-                    listeners: vec![listener],
+                    listeners,
                     budget: Arc::clone(&budget),
                     limits: self.limits.clone(),
                     tuning: self.tuning.clone(),
@@ -313,7 +322,7 @@ impl Setup {
             })
             .collect();
         let threads = (0..self.cores).map(|_| id_of_core.recv().unwrap()).collect();
-        Node { addr, shared, budget, wakers, threads, cores }
+        Node { addr, also, shared, budget, wakers, threads, cores }
     }
 }
 
