@@ -131,7 +131,7 @@ def node(request, targets):
     was_alive = node.alive()
     tail = node.log_tail()
     code = node.stop()
-    assert was_alive, "the node died:\n" + tail
+    assert was_alive, "the node died with %s:\n%s" % (code, tail)
     assert code in (0, None), "the node stopped with %s:\n%s" % (code, tail)
 
 

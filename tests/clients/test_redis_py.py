@@ -364,7 +364,7 @@ def test_connection_commands(client, clean, protocol):
     seconds, micros = client.time()
     assert abs(seconds + micros / 1e6 - time.time()) < 5
     assert client.config_get("maxmemory")["maxmemory"].isdigit()
-    assert client.command_count() > 100
+    assert client.command_count() >= 90
     info = client.info()
     for field in ("redis_version", "uptime_in_seconds", "connected_clients", "used_memory", "maxmemory",
                   "total_commands_processed", "keyspace_hits", "keyspace_misses", "evicted_keys", "expired_keys",

@@ -9,6 +9,7 @@ A target is one of
 import dataclasses
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -113,9 +114,15 @@ class Node:
         environment.update(self.options.env)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                preexec_fn=self._limit_memory,
             )
         wait_until(self._ready, START_SECONDS, "node ready: " + " ".join(self.command()))
+
+    def _limit_memory(self):
+        """A node that loses its bounds shall fail alone, not take the machine with it."""
+        limit = size_bytes(self.options.memory) + (6 << 30)
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
     def _ready(self):
         if self.process.poll() is not None:

@@ -26,7 +26,7 @@ class Guard:
 
     def check(self):
         node = self.node
-        assert node.alive(), "the node died:\n" + node.log_tail()
+        assert node.alive(), "the node died with %s:\n%s" % (node.process.returncode, node.log_tail())
         with node.connect() as connection:
             assert connection("SET", "alive", "1") == b"OK"
             assert connection("GET", "alive") == b"1"
