@@ -83,8 +83,10 @@ pub(crate) fn run(plan: Plan, stop: &Arc<AtomicBool>, progress: &Progress) -> Re
             "a target of several nodes or cores cannot be mixed with other targets",
         ));
     }
-    if workload.mix.ops().any(|op| op == Op::MultiGet) && services[0].endpoints.len() > 1 {
-        return Err(BenchError::usage("mget needs a target whose keys all have the same owner"));
+    // A native node gathers what its other cores own; a cluster refuses keys of several nodes.
+    let clustered = plan.targets[0].protocol == Protocol::RespCluster;
+    if clustered && workload.mix.ops().any(|op| op == Op::MultiGet) {
+        return Err(BenchError::usage("a cluster has no mget over the keys of several nodes"));
     }
     let measured = match plan.targets[0].protocol {
         Protocol::Native => drive::<NativeCodec>(plan, &workload, services, stop, progress),
