@@ -310,6 +310,11 @@ impl Core {
         // Whatever the command changed of the session decides how its next command runs.
         if let Some(session) = self.sessions.get_mut(session_ref.conn) {
             session.refresh();
+            let listens = session.subscriptions.count() > 0 || session.monitor;
+            if listens != session.listens {
+                session.listens = listens;
+                wire.exempt_from_idle_timeout(session_ref.conn, listens);
+            }
         }
         if let Outcome::Gather(gather) = outcome {
             self.start_gather(session_ref, gather, wire);

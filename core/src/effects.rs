@@ -84,6 +84,12 @@ impl Core {
                     _ => wire.close_after_flush(conn),
                 }
             }
+            Effect::Push { conn, .. }
+                if wire.unsent_bytes(conn) as u64 > self.config.limits.push_close_bytes =>
+            {
+                self.mark_closing(conn);
+                wire.close(conn);
+            }
             Effect::Push { conn, bytes } => {
                 if let Some(out) = wire.out(conn) {
                     out.bytes().extend_from_slice(&bytes);

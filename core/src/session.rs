@@ -105,6 +105,8 @@ pub struct Session {
     /// Set when commands cannot take the short way: held, closing, queueing, subscribed, not
     /// replying. Kept by [`Session::refresh`].
     pub(crate) special: bool,
+    /// It waits for messages rather than replies: the wire has been told that it may be silent.
+    pub(crate) listens: bool,
     /// The client chose its core; the connection is not moved to even out the spread.
     pub(crate) placed: bool,
     pub(crate) closing: bool,
@@ -157,6 +159,7 @@ impl Session {
             output_bytes: 0,
             protocol: Protocol::Undecided,
             special: false,
+            listens: false,
             placed: false,
             closing: false,
             close_when_answered: false,

@@ -22,6 +22,8 @@ pub struct Limits {
     pub output_pause_bytes: u64,
     /// Unsent reply bytes at which a connection is closed.
     pub output_close_bytes: u64,
+    /// Unsent bytes at which a subscriber or monitor that does not keep up is closed (Redis: 32 MiB).
+    pub push_close_bytes: u64,
     /// Unsent reply bytes of all connections of the node; beyond it the connection with most is
     /// closed. Values that are sent from the engine's memory do not count.
     pub output_bytes_max: u64,
@@ -47,6 +49,7 @@ impl Limits {
         input_bytes_max: 1 << 30,
         output_pause_bytes: 1 << 20,
         output_close_bytes: 256 << 20,
+        push_close_bytes: 32 << 20,
         output_bytes_max: 1 << 30,
         idle_timeout_ms: 0,
         forwarded_max: 4096,
@@ -65,6 +68,7 @@ impl Limits {
         input_bytes_max: 256 << 10,
         output_pause_bytes: 4 << 10,
         output_close_bytes: 512 << 10,
+        push_close_bytes: 256 << 10,
         output_bytes_max: 1 << 20,
         idle_timeout_ms: 0,
         forwarded_max: 8,

@@ -67,6 +67,10 @@ pub(crate) struct Conn<P> {
     pub(crate) turn: u32,
     /// When bytes last moved, in [`crate::sockets::Sockets`] ticks.
     pub(crate) active_tick: u32,
+    /// `active_tick` when the socket was last looked at for a reset that the ring did not report.
+    pub(crate) probed_tick: u32,
+    /// Silence is no reason to close it.
+    pub(crate) may_be_idle: bool,
     pub(crate) socket: Option<OwnedFd>,
     pub(crate) out: OutBuf<P>,
     pub(crate) outgoing: Outgoing<P>,
@@ -88,6 +92,8 @@ impl<P: Slices> Conn<P> {
             turn_buffers: 0,
             turn: 0,
             active_tick: 0,
+            probed_tick: 0,
+            may_be_idle: false,
             socket: None,
             out: OutBuf::new(),
             outgoing: Outgoing::Idle,

@@ -75,6 +75,8 @@ pub(crate) struct Sockets<P, M> {
     pub(crate) deadlines: VecDeque<(u64, ConnId)>,
     pub(crate) sweep_next: usize,
     pub(crate) sweep_at_ns: u64,
+    pub(crate) probe_next: usize,
+    pub(crate) probe_at_ns: u64,
     /// Monotonic time of the turn.
     pub(crate) now_ns: u64,
     pub(crate) turn: u32,
@@ -115,6 +117,8 @@ impl<P: Slices, M: Send> Sockets<P, M> {
             deadlines: VecDeque::new(),
             sweep_next: 0,
             sweep_at_ns: 0,
+            probe_next: 0,
+            probe_at_ns: 0,
             now_ns: 0,
             turn: 0,
             is_stopping: false,
@@ -305,7 +309,7 @@ impl<P: Slices, M: Send> Sockets<P, M> {
     /// Runs timers that are due, and says when the next one is.
     pub(crate) fn run_timers(&mut self) -> Option<u64> {
         let deadline = self.run_deadlines();
-        let sweep = self.sweep_idle();
+        let sweep = [self.sweep_idle(), self.probe_resets()].into_iter().flatten().min();
         let accept = self.retry_accepts();
         [deadline, sweep, accept].into_iter().flatten().min()
     }
@@ -355,6 +359,12 @@ impl<P: Slices, M: Send> Wire for Sockets<P, M> {
 
     fn close(&mut self, id: ConnId) {
         self.begin_close(id);
+    }
+
+    fn exempt_from_idle_timeout(&mut self, id: ConnId, exempt: bool) {
+        if let Some(conn) = self.slab.get_mut(id) {
+            conn.may_be_idle = exempt;
+        }
     }
 
     fn detach(&mut self, id: ConnId) {

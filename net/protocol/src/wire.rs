@@ -107,6 +107,11 @@ pub trait Wire {
     /// Closes a connection now; unsent replies are lost.
     fn close(&mut self, conn: ConnId);
 
+    /// Sets whether silence is no reason to close a connection: a subscriber need not send anything.
+    fn exempt_from_idle_timeout(&mut self, conn: ConnId, exempt: bool) {
+        let _ = (conn, exempt);
+    }
+
     /// Asks for a connection to be made ready for another core; [`Event::Detached`] follows once
     /// its output is sent and its last received bytes have been delivered.
     fn detach(&mut self, conn: ConnId);
