@@ -166,6 +166,8 @@ pub(crate) struct Worker<C> {
     timeout: Duration,
     stop: Arc<AtomicBool>,
     live: Arc<Live>,
+    /// Rows of the phase under way that the display has had.
+    shown: usize,
 }
 
 impl PhaseResult {
@@ -223,6 +225,7 @@ impl<C: Codec> Worker<C> {
             timeout: setup.timeout,
             stop: setup.stop,
             live: setup.live,
+            shown: 0,
         })
     }
 
@@ -275,6 +278,7 @@ impl<C: Codec> Worker<C> {
     }
 
     fn begin(&mut self, phase: &Phase, start: u64) -> Option<Arrivals> {
+        self.shown = 0;
         let state = &mut self.state;
         let measured = phase.kind == PhaseKind::Measure;
         let open = matches!(phase.load, Load::Open { .. });
@@ -395,9 +399,10 @@ impl<C: Codec> Worker<C> {
     }
 
     fn show(&mut self, now: u64) {
-        for row in self.state.recorder.advance(now) {
-            self.live.publish(&self.state.recorder.rows[row]);
-        }
+        self.state.recorder.advance(now);
+        let complete = self.state.recorder.complete_rows();
+        complete[self.shown..].iter().for_each(|row| self.live.publish(row));
+        self.shown = complete.len();
     }
 
     fn finish(

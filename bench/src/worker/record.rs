@@ -154,10 +154,9 @@ impl Recorder {
         }
     }
 
-    /// Moves on to the row of `now`; returns the rows that are complete since the last call.
+    /// Moves on to the row of `now`.
     #[inline]
-    pub(super) fn advance(&mut self, now: u64) -> std::ops::Range<usize> {
-        let first = self.row;
+    pub(super) fn advance(&mut self, now: u64) {
         if now >= self.row_end {
             self.flush();
             while now >= self.row_end && self.row + 1 < self.rows.len() {
@@ -165,7 +164,11 @@ impl Recorder {
                 self.row_end += self.row_ns;
             }
         }
-        first..self.row
+    }
+
+    /// The rows that will not change any more.
+    pub(super) fn complete_rows(&self) -> &[Row] {
+        &self.rows[..self.row]
     }
 
     /// Counts one answer: `latency` from the intended start, `service` from the send.
@@ -221,7 +224,9 @@ mod tests {
             recorder.record(Op::Get, latency, latency - 100);
         }
         recorder.record(Op::Set, 500, 500);
-        assert_eq!(recorder.advance(2500), 0..2);
+        recorder.advance(2500);
+        assert_eq!(recorder.complete_rows().iter().map(Row::count).sum::<u64>(), 6);
+        assert_eq!(recorder.complete_rows().len(), 2);
         recorder.record(Op::Get, 9_000_000, 1);
         recorder.advance(99_000);
         recorder.flush();
