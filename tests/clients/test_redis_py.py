@@ -147,6 +147,17 @@ def test_pipeline_without_transaction(client):
     assert answers[1::2] == [b"%d" % i for i in range(5000)]
 
 
+@pytest.mark.timeout(120)
+def test_pipeline_of_large_values_both_ways(client):
+    """The library sends all of a pipeline before it reads: a node that stopped reading would never be read from."""
+    pipe = client.pipeline(transaction=False)
+    values = [os.urandom(MIB) for _ in range(24)]
+    for number, value in enumerate(values):
+        pipe.set("both:%d" % number, value).get("both:%d" % number)
+    answers = pipe.execute()
+    assert answers[0::2] == [True] * 24 and answers[1::2] == values
+
+
 def test_pipeline_with_errors_in_it(client):
     client.set("text", "abc")
     pipe = client.pipeline(transaction=False)
