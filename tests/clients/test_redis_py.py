@@ -147,7 +147,7 @@ def test_pipeline_without_transaction(client):
     assert answers[1::2] == [b"%d" % i for i in range(5000)]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(20)
 def test_pipeline_of_large_values_both_ways(client):
     """The library sends all of a pipeline before it reads: a node that stopped reading would never be read from."""
     pipe = client.pipeline(transaction=False)
