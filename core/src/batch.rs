@@ -97,6 +97,8 @@ impl Batch {
     }
 }
 
+/// Bytes that a session may send ahead while it waits for other cores; then it is not read for a while.
+const HELD_BYTES_MAX: u64 = 256 << 10;
 /// From this size on a buffer for an incomplete request grows by a quarter, not by doubling ...
 const GROW_SLOWLY_BYTES: usize = 1 << 20;
 /// ... and by no more than this at a time.
@@ -139,6 +141,7 @@ impl Core {
     /// If the core's buffers for incomplete requests are over their limit then, the sessions that
     /// hold most are closed until they are not.
     fn keep_bytes<W: CoreWire>(&mut self, conn: ConnId, bytes: &[u8], wire: &mut W) -> bool {
+        let limit = self.config.limits.input_bytes_max / u64::from(self.core_count());
         let spare = match self.sessions.get(conn) {
             Some(session) if session.partial.capacity() == 0 => self.spare_buffer(),
             _ => Vec::new(),
@@ -155,7 +158,16 @@ impl Core {
         }
         session.partial.extend_from_slice(bytes);
         self.partial_bytes = self.partial_bytes - before as u64 + session.partial.capacity() as u64;
-        let limit = self.config.limits.input_bytes_max / u64::from(self.core_count());
+        let held_max = match session.hold {
+            Hold::None => u64::MAX,
+            // Many clients send a whole pipeline before they read the first reply.
+            Hold::Output => limit / 2,
+            _ => HELD_BYTES_MAX,
+        };
+        if session.partial.len() as u64 > held_max && !session.reads_paused {
+            session.reads_paused = true;
+            wire.pause_reads(conn);
+        }
         while self.partial_bytes > limit {
             self.close_largest_partial(wire);
         }
@@ -183,6 +195,10 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         if session.hold != Hold::None || session.closing || session.partial.is_empty() {
             return;
+        }
+        if session.reads_paused {
+            session.reads_paused = false;
+            wire.resume_reads(conn);
         }
         let mut owned = std::mem::take(&mut session.partial);
         self.partial_bytes -= owned.capacity() as u64;

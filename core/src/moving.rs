@@ -68,6 +68,7 @@ impl Core {
         let Some(mut session) = self.sessions.remove(conn) else { return };
         self.partial_bytes -= session.partial.capacity() as u64;
         session.hold = Hold::None;
+        session.reads_paused = false;
         session.tail_in_batch = false;
         session.refresh();
         self.stats.connections_moved += 1;

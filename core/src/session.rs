@@ -113,6 +113,8 @@ pub struct Session {
     /// To be closed once every reply that is awaited has been sent.
     pub(crate) close_when_answered: bool,
     pub(crate) hold: Hold,
+    /// It is not read until its hold ends: enough has arrived meanwhile.
+    pub(crate) reads_paused: bool,
     /// Which source's rest has been moved to `partial` since the hold began, plus one.
     pub(crate) spilled_source: u32,
     /// An incomplete request at the end of an event waits in the current batch.
@@ -164,6 +166,7 @@ impl Session {
             closing: false,
             close_when_answered: false,
             hold: Hold::None,
+            reads_paused: false,
             spilled_source: 0,
             tail_in_batch: false,
             decoder: RespDecoder::new(),

@@ -77,6 +77,7 @@ impl CoreSeed {
     async fn serve(self, reports: &Sender<Report>) -> Result<(), Failure> {
         let driver = Driver::new(self.driver)?;
         let driver_settings = driver.settings();
+        driver_settings.output_pauses_reads.set(false);
         let core = Core::new(CoreConfig {
             core: self.engine.core,
             shards: self.shards,

@@ -90,6 +90,10 @@ pub struct DriverConfig<M> {
 pub struct DriverSettings {
     /// Unsent reply bytes at which a connection is no longer read.
     pub output_pause_bytes: Cell<u64>,
+    /// Whether a connection over the pause limit is not read until it has drained. A service that
+    /// holds such a connection itself turns this off: many clients send a whole pipeline before they
+    /// read the first reply, and would wait for ever.
+    pub output_pauses_reads: Cell<bool>,
     /// Unsent reply bytes at which a connection is closed.
     pub output_close_bytes: Cell<u64>,
     /// Memory that unsent replies of this core's connections may hold together, the core's share of
@@ -108,6 +112,7 @@ impl DriverSettings {
     pub(crate) fn new(limits: &Limits, tuning: &DriverTuning, core_count: usize) -> Self {
         Self {
             output_pause_bytes: Cell::new(limits.output_pause_bytes),
+            output_pauses_reads: Cell::new(true),
             output_close_bytes: Cell::new(limits.output_close_bytes),
             output_bytes_max: Cell::new(limits.output_bytes_max / core_count as u64),
             idle_timeout_ms: Cell::new(limits.idle_timeout_ms),

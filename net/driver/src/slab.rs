@@ -54,6 +54,8 @@ pub(crate) struct Conn<P> {
     pub(crate) receive: Receive,
     /// Bits of [`pause`].
     pub(crate) paused: u8,
+    /// Over the output limit, and read on all the same.
+    pub(crate) is_over: bool,
     /// Whether it is in the list of connections to flush at the end of the turn.
     pub(crate) is_dirty: bool,
     /// Whether it is in the list of receives to arm at the end of the turn.
@@ -85,6 +87,7 @@ impl<P: Slices> Conn<P> {
             phase: Phase::Free,
             receive: Receive::Idle,
             paused: 0,
+            is_over: false,
             is_dirty: false,
             is_rearming: false,
             eof: false,

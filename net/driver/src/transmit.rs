@@ -47,7 +47,8 @@ impl<P: Slices, M: Send> Sockets<P, M> {
             add(&self.stats.closed_output_limit, 1);
             return self.begin_close(id);
         }
-        if unsent > self.settings.output_pause_bytes.get() && conn.paused & pause::OUTPUT == 0 {
+        let is_over = conn.is_over || conn.paused & pause::OUTPUT != 0;
+        if unsent > self.settings.output_pause_bytes.get() && !is_over {
             // A large reply to a client that reads is gone after the next enter: look again then.
             self.over_limit.push(id);
         }
@@ -78,12 +79,12 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         let limit = self.settings.output_pause_bytes.get();
         for id in ids.drain(..) {
             let Some(conn) = self.slab.get(id) else { continue };
-            if conn.paused & pause::OUTPUT != 0 || !conn.takes_replies() {
+            if conn.is_over || conn.paused & pause::OUTPUT != 0 || !conn.takes_replies() {
                 continue;
             }
             if conn.unsent() as u64 > limit {
                 add(&self.stats.output_pauses, 1);
-                self.pause(id, pause::OUTPUT);
+                self.hold_over_limit(id);
             } else {
                 self.notices.push_back(Notice::Drained(id));
             }
@@ -124,6 +125,16 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         {
             add(&self.stats.closed_output_total, 1);
             self.begin_close(id);
+        }
+    }
+
+    /// A connection is over the pause limit until it has drained.
+    fn hold_over_limit(&mut self, id: ConnId) {
+        if self.settings.output_pauses_reads.get() {
+            return self.pause(id, pause::OUTPUT);
+        }
+        if let Some(conn) = self.slab.get_mut(id) {
+            conn.is_over = true;
         }
     }
 
@@ -183,9 +194,10 @@ impl<P: Slices, M: Send> Sockets<P, M> {
 
     #[inline]
     fn check_drained(&mut self, id: ConnId) {
-        let Some(conn) = self.slab.get(id) else { return };
-        let is_paused = conn.paused & pause::OUTPUT != 0 && conn.takes_replies();
-        if is_paused && (conn.unsent() as u64) < self.settings.output_pause_bytes.get() / 2 {
+        let Some(conn) = self.slab.get_mut(id) else { return };
+        let is_over = (conn.is_over || conn.paused & pause::OUTPUT != 0) && conn.takes_replies();
+        if is_over && (conn.unsent() as u64) < self.settings.output_pause_bytes.get() / 2 {
+            conn.is_over = false;
             self.notices.push_back(Notice::Drained(id));
             self.resume(id, pause::OUTPUT);
         }
