@@ -13,6 +13,9 @@ use crate::replies::Ticket;
 use crate::session::Hold;
 use pinnace_protocol::{Args, OutBuf, resp};
 
+/// How many forwarded requests a gathered command counts for: its reply holds many values.
+const GATHER_WEIGHT: u32 = 4;
+
 /// Gathered commands that wait for parts.
 #[derive(Default)]
 pub(crate) struct Gathers {
@@ -45,6 +48,8 @@ impl Core {
         let awaited = Awaited { session, ticket: entry.replies.wait(), silent: entry.is_silent() };
         if gather.barrier {
             entry.hold(Hold::Barrier);
+        } else if entry.forwarded() * GATHER_WEIGHT >= entry.forward_window {
+            entry.hold(Hold::Forwarded);
         }
         self.run_gather(awaited, gather, wire);
     }
@@ -253,7 +258,9 @@ impl Core {
         if over_pause && session.hold == Hold::None {
             session.hold(Hold::Output);
         }
-        if session.hold == Hold::Forwarded && session.forwarded() <= session.forward_window / 2 {
+        if session.hold == Hold::Forwarded
+            && session.forwarded() * GATHER_WEIGHT <= session.forward_window * 2
+        {
             self.release(conn, Hold::Forwarded);
         }
     }

@@ -55,7 +55,7 @@ pub enum Hold {
 
 /// Requests to other cores a session may have under way at first; grows while replies are small,
 /// shrinks when they are large, so that a burst of large remote values cannot fill the memory.
-const FORWARD_WINDOW_START: u32 = 32;
+const FORWARD_WINDOW_START: u32 = 4;
 /// Replies up to this size let the window grow.
 const FORWARD_SMALL_BYTES: usize = 4096;
 /// Remote reply bytes a session may cause at a time, about.

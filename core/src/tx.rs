@@ -255,6 +255,11 @@ fn exec(core: &mut Core, session: SessionRef, _: Args<'_>, out: &mut Vec<u8>) ->
     if transaction.crosses {
         return core.error(out, CROSSSLOT);
     }
+    if core.server.monitors() > 0 {
+        for command in &transaction.commands {
+            with_args(&command.args, |args| core.monitor_feed(session, args));
+        }
+    }
     let to = transaction.shard.map_or(core.config.core, |shard| core.config.shards.core_of(shard));
     let request = PartRequest { to, command, args: pack(&transaction, &watched) };
     let queue = transaction.commands;
