@@ -5,6 +5,8 @@
 //! code. Invariants: replies of a RESP connection leave in request order; a key is only touched on
 //! the core that owns its shard; what waits for another core is bounded per session.
 
+use std::collections::VecDeque;
+
 use pinnace_engine::{EngineError, Keyspace, PinnedValue};
 use pinnace_protocol::native::NativeLimits;
 use pinnace_protocol::resp::RespLimits;
@@ -60,6 +62,8 @@ pub struct Core {
     /// Hand-overs that are empty and wait for their next use.
     #[expect(clippy::vec_box, reason = "the boxes themselves travel as mail")]
     pub(crate) spare_handovers: Vec<Box<Handover>>,
+    /// Requests of other cores that wait for a later turn, since the answers before them were large.
+    pub(crate) deferred: VecDeque<(CoreId, Box<Handover>)>,
     /// Mail to send at the end of the turn; what a full mailbox refused stays at the front.
     pub(crate) post: Vec<(CoreId, Mail)>,
     /// Sessions whose hold has ended and whose kept bytes are to be worked on.
@@ -117,6 +121,7 @@ impl Core {
             gathers: Gathers::default(),
             outgoing: (0..core_count).map(|_| Box::default()).collect(),
             spare_handovers: Vec::new(),
+            deferred: VecDeque::new(),
             post: Vec::new(),
             resume: Vec::new(),
             waiting_for_time: Vec::new(),
@@ -306,10 +311,11 @@ impl Core {
         self.release_by_time(wire);
         self.tick();
         self.apply_effects(wire);
+        let deferred = self.answer_deferred();
         let delivered = self.deliver(wire);
         let work = if quiet { MAINTAIN_WORK_IDLE } else { MAINTAIN_WORK_PER_TURN };
         let more = self.ks.maintain(work);
-        let busy = more || !delivered || !self.resume.is_empty();
+        let busy = more || deferred || !delivered || !self.resume.is_empty();
         TurnResult { busy, wake_after_ms: Some(self.wake_after_ms()), stop: self.stop }
     }
 
@@ -333,7 +339,7 @@ impl Service for Core {
     {
         self.begin_turn(time);
         match mail {
-            Mail::Ask(handover) => self.answer(from, handover),
+            Mail::Ask(handover) => self.on_ask(from, handover),
             Mail::Answer(handover) => self.on_answer(handover, wire),
             Mail::Control(control) => self.on_control(from, *control),
             Mail::Adopt(adoption) => self.adopt(*adoption, wire),

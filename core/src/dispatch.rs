@@ -9,7 +9,7 @@ use pinnace_types::ConnId;
 use crate::batch::{Op, Route, Timing};
 use crate::command::{CommandId, CommandSpec, Flags, Run};
 use crate::core::{Core, CoreWire, PauseMode, append_out};
-use crate::exec::{Exec, KeyedRun};
+use crate::exec::{Exec, KeyedRun, error_line, quoted};
 use crate::gather::{Outcome, SessionRef};
 use crate::mail::{Ask, ReturnTo};
 use crate::server;
@@ -141,6 +141,11 @@ impl Core {
         }
         if !spec.accepts(args.len()) {
             self.stats.commands[id.index()].rejected += 1;
+            if spec.name == "exec" {
+                self.discard_multi(op.conn);
+                let text = "EXECABORT Transaction discarded because of: wrong number of arguments for 'exec' command";
+                return Check::Refuse(text.to_owned());
+            }
             let text = format!("ERR wrong number of arguments for '{}' command", spec.name);
             return self.refuse_in_transaction(op.conn, text);
         }
@@ -183,7 +188,8 @@ impl Core {
         session.commands += 1;
         session.last_command = Some(id);
         let session_ref = SessionRef { conn: op.conn, resp: session.resp };
-        if self.server.monitors() > 0 {
+        // EXEC shows itself, behind the commands it runs.
+        if self.server.monitors() > 0 && spec.name != "exec" {
             self.monitor_feed(session_ref, args);
         }
         let errors = self.stats.error_replies;
@@ -365,7 +371,7 @@ impl Core {
     #[cold]
     pub(crate) fn reply_error<W: CoreWire>(&mut self, conn: ConnId, text: &str, wire: &mut W) {
         self.stats.count_error(text);
-        resp::error(self.side_out.bytes(), text);
+        error_line(self.side_out.bytes(), text);
         self.flush_side_out(conn, wire);
     }
 
@@ -376,8 +382,11 @@ impl Core {
         args: Args<'_>,
         wire: &mut W,
     ) -> Timing {
-        let Some(session) = self.sessions.get(conn) else { return Timing::None };
+        let Some(session) = self.sessions.get_mut(conn) else { return Timing::None };
         if is_http(args.at(0)) && !session.closing {
+            // At once: what follows in the same read must not run.
+            session.closing = true;
+            session.refresh();
             // A web page that makes a browser send commands; Redis closes without a reply, too.
             self.effect(crate::effects::Effect::Close(conn));
             return Timing::None;
@@ -415,11 +424,13 @@ impl Core {
             return;
         }
         if session.protocol == Protocol::Native {
-            if let (Some(out), Err(error)) =
-                (wire.out(conn), native::decode(&bytes[at..], &self.native_limits))
-            {
+            // Behind the replies that are still awaited, if there are any.
+            let awaits = session.forwarded() > 0;
+            let out =
+                if awaits { Some(&mut session.farewell) } else { wire.out(conn).map(|out| out.bytes()) };
+            if let (Some(out), Err(error)) = (out, native::decode(&bytes[at..], &self.native_limits)) {
                 let text = error.to_string();
-                native::encode_error(out.bytes(), Opcode::CONNECTION_ERROR, 0, error.status(), &text);
+                native::encode_error(out, Opcode::CONNECTION_ERROR, 0, error.status(), &text);
             }
         } else {
             // The decoder has forgotten what it refused; a fresh one refuses it again and says why.
@@ -514,15 +525,13 @@ fn is_http(name: &[u8]) -> bool {
 
 /// Redis' text for a command that does not exist, with the beginning of its arguments.
 fn unknown_command(args: Args<'_>) -> String {
-    let echo = |bytes: &[u8], room: usize| {
-        String::from_utf8_lossy(&bytes[..bytes.len().min(room)]).replace(['\r', '\n'], " ")
-    };
+    let echo = |bytes: &[u8], room: usize| quoted(&bytes[..bytes.len().min(room)]);
     let mut beginning = String::new();
     for arg in args.from(1).iter() {
-        if beginning.len() >= UNKNOWN_ECHO_BYTES {
+        if beginning.chars().count() >= UNKNOWN_ECHO_BYTES {
             break;
         }
-        let room = UNKNOWN_ECHO_BYTES - beginning.len();
+        let room = UNKNOWN_ECHO_BYTES - beginning.chars().count();
         beginning.push_str(&format!("'{}' ", echo(arg, room)));
     }
     format!(

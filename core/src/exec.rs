@@ -41,7 +41,7 @@ impl<'x> Exec<'x> {
     #[cold]
     pub fn error(&mut self, text: &str) {
         self.stats.count_error(text);
-        resp::error(self.out.bytes(), text);
+        error_line(self.out.bytes(), text);
     }
 
     /// Replies `+OK`.
@@ -67,6 +67,24 @@ impl<'x> Exec<'x> {
     pub fn null(&mut self) {
         resp::null(self.out.bytes(), self.resp);
     }
+}
+
+/// What a client sent, for an error text: a character per byte. Error texts are written with
+/// [`error_line`], which makes bytes of the characters again, so that the client gets its own bytes
+/// back whatever they are.
+pub(crate) fn quoted(bytes: &[u8]) -> String {
+    bytes.iter().map(|&byte| char::from(byte)).collect()
+}
+
+/// Appends an error reply; every character of `text` is one byte. As in Redis, line ends at the end
+/// are dropped and others become spaces.
+pub(crate) fn error_line(out: &mut Vec<u8>, text: &str) {
+    let byte = |character| match character {
+        '\r' | '\n' => b' ',
+        other => u8::try_from(other).unwrap_or(b'?'),
+    };
+    let bytes: Vec<u8> = text.trim_end_matches(['\r', '\n']).chars().map(byte).collect();
+    resp::error(out, bytes);
 }
 
 /// A keyed command: runs on the core that owns all its keys.

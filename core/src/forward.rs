@@ -9,29 +9,57 @@ use crate::session::Hold;
 
 /// Empty hand-overs kept for their next use.
 const SPARE_HANDOVERS_MAX: usize = 16;
+/// Answers of one hand-over, about; what comes on top is one answer.
+const ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Requests whose buckets and items are fetched ahead of being run.
 const AHEAD: usize = 32;
 
 impl Core {
-    /// Runs the requests of another core and sends the hand-over back with their answers.
-    pub(crate) fn answer(&mut self, from: CoreId, mut handover: Box<Handover>) {
+    /// Requests of another core have come: they are answered at once unless earlier ones of that core
+    /// still wait.
+    pub(crate) fn on_ask(&mut self, from: CoreId, handover: Box<Handover>) {
+        if self.deferred.iter().any(|(core, _)| *core == from) {
+            self.deferred.push_back((from, handover));
+        } else {
+            self.answer(from, handover);
+        }
+    }
+
+    /// Goes on with what was too much for one hand-over, once a turn. Returns whether more is left.
+    pub(crate) fn answer_deferred(&mut self) -> bool {
+        if let Some((from, handover)) = self.deferred.pop_front() {
+            self.answer(from, handover);
+        }
+        !self.deferred.is_empty()
+    }
+
+    /// Runs requests of another core and sends the hand-over back with their answers. When the answers
+    /// have become large, the requests that are left wait for a later turn: large values of other
+    /// cores are copied, and all copies at once could be more than there is memory.
+    fn answer(&mut self, from: CoreId, mut handover: Box<Handover>) {
         let started_ns = (self.config.clock_ns)();
         let mut answers = handover.take_answers();
-        let count = handover.len();
-        for start in (0..count).step_by(AHEAD) {
-            let chunk = start..(start + AHEAD).min(count);
-            chunk.clone().for_each(|index| self.prefetch(&handover, index, Ahead::Index));
-            chunk.clone().for_each(|index| self.prefetch(&handover, index, Ahead::Item));
-            for index in chunk {
-                let request = handover.request(index);
-                self.ks.set_touching(request.touching);
-                self.run_ask(request.ask, request.resp, handover.args(index), &mut answers);
-                handover.set_answer_end(index, answers.len());
+        let mut start = 0;
+        while start < handover.len() {
+            if answers.len() > ANSWER_BYTES_MAX {
+                let mut rest = self.spare_handovers.pop().unwrap_or_default();
+                handover.split_off(start, &mut rest);
+                self.deferred.push_front((from, rest));
+                break;
             }
+            let ahead = if start % AHEAD == 0 { AHEAD } else { 0 };
+            let chunk = start..(start + ahead).min(handover.len());
+            chunk.clone().for_each(|index| self.prefetch(&handover, index, Ahead::Index));
+            chunk.for_each(|index| self.prefetch(&handover, index, Ahead::Item));
+            let request = handover.request(start);
+            self.ks.set_touching(request.touching);
+            self.run_ask(request.ask, request.resp, handover.args(start), &mut answers);
+            handover.set_answer_end(start, answers.len());
+            start += 1;
         }
         self.ks.set_touching(true);
         handover.put_answers(answers);
-        self.stats.commands_forwarded_in += count as u64;
+        self.stats.commands_forwarded_in += handover.len() as u64;
         self.count_asked(&handover, started_ns);
         self.post.push((from, Mail::Answer(handover)));
     }

@@ -178,6 +178,15 @@ impl Handover {
         Args::new(&self.bytes[request.bytes_start..], ranges)
     }
 
+    /// Moves the requests from `index` on, none of them answered yet, to another hand-over.
+    pub(crate) fn split_off(&mut self, index: usize, rest: &mut Self) {
+        for request in index..self.requests.len() {
+            let Request { ask, resp, return_to, touching, .. } = self.requests[request];
+            rest.push(ask, resp, return_to, touching, self.args(request).iter());
+        }
+        self.requests.truncate(index);
+    }
+
     /// Takes the buffer that answers are appended to, so that requests can be read meanwhile.
     pub(crate) fn take_answers(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.answers)

@@ -35,7 +35,7 @@ impl Balance {
 }
 
 impl Session {
-    fn is_quiet(&self) -> bool {
+    pub(crate) fn is_quiet(&self) -> bool {
         self.hold == Hold::None
             && !self.closing
             && self.forwarded() == 0

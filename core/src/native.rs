@@ -15,7 +15,7 @@ use crate::core::{Core, CoreWire, flatten_out};
 use crate::effects::Effect;
 use crate::gather::{Gather, Next, PartRequest, SessionRef};
 use crate::mail::{Ask, ReturnTo};
-use crate::session::Hold;
+use crate::session::{Hold, Session};
 
 /// What this node can do of what a native client may ask for.
 const FEATURES: Features = Features(Features::VERSIONS.0 | Features::CORE_PLACEMENT.0);
@@ -153,6 +153,9 @@ impl Core {
     pub(crate) fn settle_noop<W: CoreWire>(&mut self, conn: ConnId, wire: &mut W) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
         if session.close_when_answered && session.forwarded() == 0 && session.replies.is_empty() {
+            if let Some(out) = wire.out(conn) {
+                out.bytes().append(&mut session.farewell);
+            }
             return wire.close_after_flush(conn);
         }
         if session.noop.is_none() || session.forwarded() > 0 {
@@ -177,12 +180,16 @@ impl Core {
             );
         };
         let shards = self.config.shards;
+        let wanted = CoreId(hello.wanted_core);
+        let moves = wanted.0 < shards.core_count()
+            && wanted != self.config.core
+            && self.sessions.get(op.conn).is_some_and(Session::is_quiet);
         let core_port = |core: u16| self.config.node.core_ports.map_or(0, |base| base + core);
         let reply = HelloReply {
             features: hello.features.common(FEATURES),
             value_bytes_max: self.native_limits.value_bytes_max,
             key_bytes_max: self.native_limits.key_bytes_max,
-            this_core: self.config.core.0,
+            this_core: if moves { wanted.0 } else { self.config.core.0 },
             in_flight_max: self.config.limits.forwarded_max,
             node_id: 0,
             epoch: 0,
@@ -195,8 +202,7 @@ impl Core {
             session.name = hello.client_name.to_vec();
             session.placed = hello.wanted_core < shards.core_count();
         }
-        let wanted = CoreId(hello.wanted_core);
-        if hello.wanted_core < shards.core_count() && wanted != self.config.core {
+        if moves {
             self.effect(Effect::Move { conn: op.conn, to: wanted });
         }
     }
@@ -363,8 +369,9 @@ fn finish(
     match outcome {
         Ok(status) if frame.flags.suppresses(frame.opcode, status) => {}
         Ok(status) => {
-            let changed = status == Status::OK && frame.opcode != Opcode::DELETE;
-            let version = if changed { wanted_version(ks, frame, key).ok().flatten() } else { None };
+            let has_version =
+                status == Status::VERSION_MISMATCH || status == Status::OK && frame.opcode != Opcode::DELETE;
+            let version = if has_version { wanted_version(ks, frame, key).ok().flatten() } else { None };
             native::encode_status(out, frame.opcode, frame.request_id, status, version);
         }
         Err(Refusal(status, text)) => native::encode_error(out, frame.opcode, frame.request_id, status, text),

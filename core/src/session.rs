@@ -123,6 +123,8 @@ pub struct Session {
     /// Received bytes that no command has been made of yet.
     pub(crate) partial: Vec<u8>,
     pub(crate) replies: ReplyQueue,
+    /// What a native client is told last, behind the replies that are awaited.
+    pub(crate) farewell: Vec<u8>,
     /// A NOOP that is answered once everything before it is; its request id.
     pub(crate) noop: Option<u32>,
     /// Native requests under way at other cores.
@@ -172,6 +174,7 @@ impl Session {
             decoder: RespDecoder::new(),
             partial: Vec::new(),
             replies: ReplyQueue::default(),
+            farewell: Vec::new(),
             noop: None,
             native_waiting: 0,
             forward_window: FORWARD_WINDOW_START,

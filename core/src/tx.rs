@@ -145,7 +145,7 @@ impl Core {
 
     fn error(&mut self, out: &mut Vec<u8>, text: &str) -> Outcome {
         self.stats.count_error(text);
-        resp::error(out, text);
+        crate::exec::error_line(out, text);
         Outcome::Replied
     }
 
@@ -240,7 +240,7 @@ fn watch_part(core: &mut Core, args: Args<'_>, _: resp::Version, out: &mut Vec<u
     }
 }
 
-fn exec(core: &mut Core, session: SessionRef, _: Args<'_>, out: &mut Vec<u8>) -> Outcome {
+fn exec(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
     let command = core.id_of("exec");
     let Some(entry) = core.session_mut(session.conn) else { return Outcome::Replied };
     let Some(mut transaction) = entry.transaction.take() else {
@@ -259,6 +259,8 @@ fn exec(core: &mut Core, session: SessionRef, _: Args<'_>, out: &mut Vec<u8>) ->
         for command in &transaction.commands {
             with_args(&command.args, |args| core.monitor_feed(session, args));
         }
+        // Redis shows EXEC behind the commands it runs.
+        core.monitor_feed(session, args);
     }
     let to = transaction.shard.map_or(core.config.core, |shard| core.config.shards.core_of(shard));
     let request = PartRequest { to, command, args: pack(&transaction, &watched) };

@@ -11,7 +11,7 @@ from harness.resp import Closed, ReplyError
 
 # What a node may take beside --memory with a handful of clients: the program and their requests and replies
 # under way, and for each core its rings and receive buffers.
-RSS_OVER_BUDGET, RSS_OVER_BUDGET_PER_CORE = 64 * MIB, 16 * MIB
+RSS_OVER_BUDGET, RSS_OVER_BUDGET_PER_CORE = 64 * MIB, 32 * MIB
 
 
 def value_of(key, version, size):

@@ -112,7 +112,7 @@ impl Conditions {
             } else if is(b"lt") {
                 conditions.is_earlier = true;
             } else {
-                let text = format!("ERR Unsupported option {}", String::from_utf8_lossy(option));
+                let text = format!("ERR Unsupported option {}", crate::exec::quoted(option));
                 return Err(Refusal::Composed(text));
             }
         }

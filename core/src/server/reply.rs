@@ -13,7 +13,7 @@ pub(super) const NOT_AN_INTEGER: &str = "ERR value is not an integer or out of r
 /// Replies with an error and counts it.
 pub(super) fn fail(core: &mut Core, out: &mut Vec<u8>, text: &str) -> Outcome {
     core.stats.count_error(text);
-    resp::error(out, text);
+    crate::exec::error_line(out, text);
     Outcome::Replied
 }
 
@@ -54,7 +54,7 @@ pub(super) fn parse_i64(text: &[u8]) -> Option<i64> {
 
 /// An argument within an error text: replies hold no control bytes and no endless echoes.
 pub(super) fn shown(arg: &[u8]) -> String {
-    String::from_utf8_lossy(&arg[..arg.len().min(128)]).replace(['\r', '\n'], " ")
+    crate::exec::quoted(&arg[..arg.len().min(128)])
 }
 
 /// Asks every core for its part of `name`, which is a command or, as `client|list`, a subcommand.
