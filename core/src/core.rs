@@ -198,7 +198,7 @@ impl Core {
         self.sessions.insert(conn, Session::new(id, peer, local, self.time.wall, now_ms));
     }
 
-    fn close_session(&mut self, conn: ConnId) {
+    pub(crate) fn close_session(&mut self, conn: ConnId) {
         if self.sessions.get(conn).is_none() {
             return;
         }

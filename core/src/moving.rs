@@ -80,6 +80,10 @@ impl Core {
     /// Takes over a connection of another core.
     pub(crate) fn adopt<W: CoreWire>(&mut self, adoption: Adoption, wire: &mut W) {
         let conn = wire.attach(adoption.socket);
+        // Mail comes before events: the place may be that of a connection whose end is told next.
+        if let Some(gone) = self.sessions.predecessor(conn) {
+            self.close_session(gone);
+        }
         let session = *adoption.session.0;
         self.partial_bytes += session.partial.capacity() as u64;
         let unfinished = !session.partial.is_empty();

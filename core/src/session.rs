@@ -274,6 +274,12 @@ impl Sessions {
         self.len += 1;
     }
 
+    /// The connection that still has the place of `conn`: gone on the wire, not yet told so here.
+    pub(crate) fn predecessor(&self, conn: ConnId) -> Option<ConnId> {
+        let entry = self.entries.get(conn.slab_index())?;
+        entry.session.as_ref().map(|_| ConnId { index: conn.index, generation: entry.generation })
+    }
+
     pub(crate) fn remove(&mut self, conn: ConnId) -> Option<Session> {
         self.get(conn)?;
         self.len -= 1;
