@@ -14,6 +14,7 @@ use pinnace_mem::{Found, Index, Item, LargeValue, Memory};
 use pinnace_types::{CoreId, Deadline, ShardId, ShardMap, UnixMillis, key_slot};
 
 use crate::config::{EngineConfig, MemoryPolicy};
+use crate::effect::EffectSink;
 use crate::entry::{Entry, ValueKind, ValueRef, Version};
 use crate::error::EngineError;
 use crate::expiry::Expiry;
@@ -47,6 +48,10 @@ pub struct Keyspace {
     deadlines: u64,
     /// The next shard whose table is looked at for shrinking.
     shrink_shard: u16,
+    /// Items have been evicted: a key that is absent may be in a log all the same.
+    has_evicted: bool,
+    /// Who is told of every change.
+    sink: Option<Box<dyn EffectSink>>,
     stats: EngineStats,
 }
 
@@ -81,6 +86,8 @@ impl Keyspace {
             versions: 0,
             deadlines: 0,
             shrink_shard: 0,
+            has_evicted: false,
+            sink: None,
             stats: EngineStats::default(),
             config,
             sizing,
@@ -181,6 +188,17 @@ impl Keyspace {
     #[inline]
     pub fn set_touching(&mut self, touching: bool) {
         self.touching = touching;
+    }
+
+    /// Names who is told of every change from now on; `None`: nobody.
+    pub fn set_effect_sink(&mut self, sink: Option<Box<dyn EffectSink>>) {
+        self.sink = sink;
+    }
+
+    /// Makes every version that is given out from now on greater than `floor`, so that none is one that
+    /// an earlier run of the process may have given out.
+    pub fn set_version_floor(&mut self, floor: u64) {
+        self.versions = self.versions.max(floor);
     }
 
     /// Number of items; expired ones count until they are found.

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod effect;
 mod entry;
 mod error;
 mod expiry;
@@ -19,6 +20,7 @@ mod stats;
 pub mod value;
 
 pub use config::{EngineConfig, GhostKind, MemoryPolicy};
+pub use effect::EffectSink;
 pub use entry::{Entry, ValueKind, ValueRef, Version};
 pub use error::{EngineError, WriteError};
 pub use key::{Key, ScanCursor};

@@ -235,6 +235,7 @@ impl Keyspace {
         self.index.remove(&found);
         self.bury(location);
         self.stats.evicted += 1;
+        self.has_evicted = true;
         if queue == QueueId::Small {
             self.remember(hash);
         }

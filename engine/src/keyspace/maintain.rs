@@ -57,6 +57,15 @@ impl Keyspace {
 
     /// Removes everything.
     pub fn clear(&mut self) {
+        self.clear_now();
+        let (shards, core) = (self.config.shards, self.config.core);
+        if let Some(sink) = &mut self.sink {
+            let all = (0..shards.shard_count()).map(ShardId);
+            all.filter(|&shard| shards.core_of(shard) == core).for_each(|shard| sink.clear(shard));
+        }
+    }
+
+    fn clear_now(&mut self) {
         for shard in 0..self.config.shards.shard_count() {
             self.index.clear_shard(shard, &mut self.memory);
         }
@@ -79,9 +88,16 @@ impl Keyspace {
     /// Removes everything of one shard.
     pub fn clear_shard(&mut self, shard: ShardId) {
         if self.shard_len(shard) == self.len() {
-            self.clear();
-            return;
+            self.clear_now();
+        } else {
+            self.clear_shard_now(shard);
         }
+        if let Some(sink) = &mut self.sink {
+            sink.clear(shard);
+        }
+    }
+
+    fn clear_shard_now(&mut self, shard: ShardId) {
         let mut from = Some(0);
         let mut batch = Vec::with_capacity(CLEAR_BATCH);
         while let Some(position) = from {

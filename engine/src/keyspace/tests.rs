@@ -11,6 +11,7 @@ use pinnace_protocol::Slices;
 use pinnace_types::{HashSeed, Prng};
 
 mod bounds;
+mod effects;
 mod space;
 
 fn config(memory_bytes: u64, shards: u16) -> EngineConfig {

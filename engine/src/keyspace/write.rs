@@ -4,6 +4,7 @@ use pinnace_mem::{Found, LOG_VALUE_BYTES_MAX, Traits};
 use pinnace_types::Deadline;
 
 use super::{Keyspace, Large};
+use crate::config::MemoryPolicy;
 use crate::entry::{ValueKind, Version};
 use crate::error::WriteError;
 use crate::key::Key;
@@ -56,11 +57,13 @@ impl Keyspace {
         {
             self.index.touch(found);
             self.stats.sets_in_place += 1;
-            self.stats.sets += 1;
-            return Ok(());
+        } else {
+            self.append(key, value, found)?;
         }
-        self.append(key, value, found)?;
         self.stats.sets += 1;
+        if let Some(sink) = &mut self.sink {
+            sink.set(key.shard(), key, value.parts, value.deadline);
+        }
         Ok(())
     }
 
@@ -260,11 +263,18 @@ impl Keyspace {
 
     /// Removes a key; true if it was live.
     pub fn delete(&mut self, key: &Key<'_>) -> bool {
-        let Some(found) = self.find_live(key) else { return false };
-        self.index.remove(&found);
-        self.bury(found.location);
-        self.stats.deletes += 1;
-        true
+        let found = self.find_live(key);
+        if let Some(found) = &found {
+            self.index.remove(found);
+            self.bury(found.location);
+            self.stats.deletes += 1;
+        }
+        if let Some(sink) = &mut self.sink
+            && (found.is_some() || self.has_evicted || self.config.policy == MemoryPolicy::Evict)
+        {
+            sink.delete(key.shard(), key);
+        }
+        found.is_some()
     }
 
     /// Changes when a key expires; false if it is absent.
@@ -287,6 +297,9 @@ impl Keyspace {
         if self.memory.header(location).has_version() {
             let version = self.next_version();
             self.memory.replace_version(location, version);
+        }
+        if let Some(sink) = &mut self.sink {
+            sink.set_deadline(key.shard(), key, deadline);
         }
         Ok(true)
     }
