@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Crates without clock, threads, I/O and randomness, and what each may depend on beside the others.
-const PURE_CRATES: [(&str, &str); 4] = [
+const PURE_CRATES: [(&str, &str); 5] = [
     ("types", "pinnace-types"),
     ("engine", "pinnace-engine"),
     ("net/protocol", "pinnace-protocol"),
     ("core", "pinnace-core"),
+    ("replication/wal", "pinnace-wal"),
 ];
 
 /// What a pure crate may name in its `[dependencies]`: data structures, hashes, numbers.
-const PURE_DEPENDENCIES: [&str; 11] = [
+const PURE_DEPENDENCIES: [&str; 13] = [
     "bytes",
     "crc32c",
     "hdrhistogram",
@@ -22,7 +23,9 @@ const PURE_DEPENDENCIES: [&str; 11] = [
     "pinnace-mem",
     "pinnace-protocol",
     "pinnace-types",
+    "pinnace-wal",
     "rapidhash",
+    "rkyv",
     "serde",
     "thiserror",
 ];

@@ -6,6 +6,7 @@
 mod hash;
 mod ids;
 mod limits;
+mod log;
 mod prng;
 mod size;
 mod slot;
@@ -14,6 +15,7 @@ mod time;
 pub use hash::{HashSeed, KeyHash};
 pub use ids::{ConnId, CoreId, ShardId};
 pub use limits::Limits;
+pub use log::{CommitNumber, LogIndex, LogPosition, SegmentNumber, Term};
 pub use prng::Prng;
 pub use size::{ByteSize, ParseSizeError};
 pub use slot::{SLOT_COUNT, ShardMap, Slot, crc16, hash_tag, key_slot};
