@@ -22,6 +22,10 @@ const TURNS_MAX: usize = 200;
 struct TestWire {
     out: BTreeMap<ConnId, OutBuf<PinnedValue>>,
     mail: Vec<(CoreId, Mail)>,
+    /// Connections that the core gives up, for the test to report detached.
+    leaving: Vec<ConnId>,
+    /// The place that the next attached socket gets.
+    vacant: Option<ConnId>,
 }
 
 impl Wire for TestWire {
@@ -46,12 +50,14 @@ impl Wire for TestWire {
         self.out.remove(&conn);
     }
 
-    fn detach(&mut self, _: ConnId) {
-        unreachable!("connections of the mesh stay where they are");
+    fn detach(&mut self, conn: ConnId) {
+        self.leaving.push(conn);
     }
 
     fn attach(&mut self, _: DetachedSocket) -> ConnId {
-        unreachable!("connections of the mesh stay where they are");
+        let conn = self.vacant.take().expect("the test has named a place for it");
+        self.out.insert(conn, OutBuf::new());
+        conn
     }
 
     fn send_mail(&mut self, to: CoreId, mail: Mail) -> Result<(), Mail> {
@@ -66,6 +72,10 @@ pub struct Client {
     core: usize,
     conn: ConnId,
 }
+
+/// The place of a connection that is gone, though its core does not know yet.
+#[derive(Debug)]
+pub struct Vacancy(Client);
 
 /// A node without an operating system.
 pub struct Mesh {
@@ -153,6 +163,35 @@ impl Mesh {
         self.cores[client.core].1.out.remove(&client.conn);
         self.turn(client.core, &[Event::Closed { conn: client.conn }]);
         self.settle();
+    }
+
+    /// The client goes away, and its place is free again before its core has been told.
+    pub fn hang_up(&mut self, client: Client) -> Vacancy {
+        self.cores[client.core].1.out.remove(&client.conn);
+        Vacancy(client)
+    }
+
+    /// Moves a connection that its core wants to give away into a free place; what is still to be told
+    /// of that place's last connection stays so.
+    pub fn hand_over(&mut self, client: Client, vacancy: &Vacancy) -> Client {
+        let from = &mut self.cores[client.core].1;
+        let asked = from.leaving.pop();
+        assert_eq!(asked, Some(client.conn), "the core did not ask for the move");
+        from.out.remove(&client.conn);
+        let Vacancy(gone) = *vacancy;
+        let conn = ConnId { index: gone.conn.index, generation: gone.conn.generation + 1 };
+        self.cores[gone.core].1.vacant = Some(conn);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 7700));
+        let socket = DetachedSocket { handle: 0, peer: address, local: address };
+        self.turn(client.core, &[Event::Detached { conn: client.conn, socket }]);
+        self.deliver();
+        Client { core: gone.core, conn }
+    }
+
+    /// Tells the core that the connection that had this place is gone.
+    pub fn tell_closed(&mut self, vacancy: &Vacancy) {
+        let Vacancy(gone) = *vacancy;
+        self.turn(gone.core, &[Event::Closed { conn: gone.conn }]);
     }
 
     /// Drops the replies that have come and tells how many bytes they were.
