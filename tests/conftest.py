@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
-from harness.node import Node  # noqa: E402
+from harness.node import Node, last_words  # noqa: E402
 from harness.tools import missing  # noqa: E402
 
 DEFAULT_SECONDS = 60
@@ -68,6 +68,12 @@ def pytest_sessionfinish(session, exitstatus):
         counts = [len(reporter.stats.get(k, ())) for k in ("passed", "failed", "error", "skipped")]
         with open(path, "w") as out:
             out.write("%d %d %d\n" % (counts[0], counts[1] + counts[2], counts[3]))
+
+
+def pytest_terminal_summary(terminalreporter):
+    for words in last_words:
+        terminalreporter.section("a node died")
+        terminalreporter.write_line(words)
 
 
 class Targets:

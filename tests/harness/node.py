@@ -85,6 +85,11 @@ class Options:
     env: dict = dataclasses.field(default_factory=dict)
 
 
+# What nodes said that ended by a bug: shown at the end of the run, where nobody's tail cuts it off.
+last_words = []
+BUG_SIGNALS = (signal.SIGABRT, signal.SIGSEGV, signal.SIGBUS, signal.SIGILL)
+
+
 class Node:
     """One running server."""
 
@@ -111,6 +116,7 @@ class Node:
     def launch(self):
         """Starts the process and waits until it answers; also used to start again on the same port."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PINNACE")}
+        environment.setdefault("RUST_BACKTRACE", "1")
         environment.update(self.options.env)
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
@@ -164,6 +170,9 @@ class Node:
         """Stops the node and removes its files; returns the exit code."""
         if self.process is None:
             return None
+        died_of = -(self.process.poll() or 0)
+        if died_of in BUG_SIGNALS:
+            last_words.append("%s ended by signal %d:\n%s" % (" ".join(self.command()), died_of, self.log_tail(200)))
         code = stop_process(self.process)
         shutil.rmtree(self.directory, ignore_errors=True)
         return code
