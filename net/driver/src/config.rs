@@ -30,6 +30,8 @@ pub struct DriverTuning {
     pub nap_us: u32,
     /// Longest time between two yields to other tasks of the executor while busy.
     pub yield_us: u32,
+    /// The same while other tasks have [`OtherWork::Urgent`].
+    pub urgent_yield_us: u32,
     /// How long a stop waits for replies to be sent.
     pub drain_ms: u32,
     /// How long a connection that is being closed may take to read its last reply and hang up.
@@ -47,6 +49,7 @@ impl DriverTuning {
         spin_us: 5,
         nap_us: 10_000,
         yield_us: 1000,
+        urgent_yield_us: 40,
         drain_ms: 1000,
         linger_ms: 1000,
     };
@@ -60,6 +63,7 @@ impl DriverTuning {
         spin_us: 20,
         nap_us: 100,
         yield_us: 1000,
+        urgent_yield_us: 40,
         drain_ms: 500,
         linger_ms: 200,
     };
@@ -106,6 +110,23 @@ pub struct DriverSettings {
     /// Longest sleep inside the socket ring; to be lowered while other tasks of the executor wait for
     /// something that should not wait for them.
     pub nap_us: Cell<u32>,
+    /// Whether other tasks of this executor wait for I/O.
+    pub other_work: Cell<OtherWork>,
+}
+
+/// What other tasks of the executor wait for: the executor notices finished I/O only when the loop
+/// gives way to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OtherWork {
+    /// Nothing that the loop knows of.
+    #[default]
+    None,
+    /// I/O whose end may be noticed late while the core is busy: an idle core sleeps where it is
+    /// woken by it, in the executor and not in the ring.
+    Patient,
+    /// I/O that replies wait for, such as the sync of a log: a busy core looks every
+    /// [`DriverTuning::urgent_yield_us`], an idle one all the time for four times `spin_us`.
+    Urgent,
 }
 
 impl DriverSettings {
@@ -118,6 +139,7 @@ impl DriverSettings {
             idle_timeout_ms: Cell::new(limits.idle_timeout_ms),
             spin_us: Cell::new(tuning.spin_us),
             nap_us: Cell::new(tuning.nap_us),
+            other_work: Cell::default(),
         }
     }
 }

@@ -36,7 +36,7 @@ mod transmit;
 mod uring;
 
 pub use budget::ConnectionBudget;
-pub use config::{DriverConfig, DriverSettings, DriverTuning};
+pub use config::{DriverConfig, DriverSettings, DriverTuning, OtherWork};
 pub use driver::Driver;
 pub use error::DriverError;
 pub use listen::{Listener, bind_group};

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use common::{Mail, Pieces};
 use glommio::timer::sleep;
 use glommio::{Latency, LocalExecutorBuilder, Shares};
-use pinnace_driver::{ConnectionBudget, Driver, DriverConfig, DriverTuning, bind_group, mesh};
+use pinnace_driver::{ConnectionBudget, Driver, DriverConfig, DriverTuning, OtherWork, bind_group, mesh};
 use pinnace_protocol::wire::{Event, Service, TurnResult, TurnTime, Wire};
 use pinnace_types::{CoreId, Limits};
 
@@ -40,7 +40,7 @@ impl Service for Load {
 }
 
 /// Wake-ups of a 2 ms timer beside a driver that runs for half a second, and the longest gap.
-fn timer_beside(busy: bool) -> (u32, Duration) {
+fn timer_beside(busy: bool, other_work: OtherWork) -> (u32, Duration) {
     let listeners = bind_group(SocketAddr::from(([127, 0, 0, 1], 0)), 1, 16).unwrap();
     let executor = LocalExecutorBuilder::default().make().unwrap();
     executor.run(async move {
@@ -64,7 +64,11 @@ fn timer_beside(busy: bool) -> (u32, Duration) {
         let queue =
             glommio::executor().create_task_queue(Shares::default(), Latency::NotImportant, "sockets");
         let stop_at = Instant::now() + Duration::from_millis(500);
-        let run = async move { Driver::new(config)?.run(Load { busy, stop_at }).await };
+        let run = async move {
+            let driver = Driver::new(config)?;
+            driver.settings().other_work.set(other_work);
+            driver.run(Load { busy, stop_at }).await
+        };
         glommio::spawn_local_into(run, queue).unwrap().await.unwrap();
         timer.cancel().await;
         (ticks.get(), gap.get())
@@ -74,8 +78,10 @@ fn timer_beside(busy: bool) -> (u32, Duration) {
 #[test]
 fn a_timer_of_another_task_fires_beside_the_driver() {
     for busy in [true, false] {
-        let (ticks, gap) = timer_beside(busy);
-        println!("busy {busy}: {ticks} ticks of 2 ms in 500 ms, longest gap {gap:?}");
-        assert!(ticks > 20, "busy {busy}: {ticks} ticks, longest gap {gap:?}");
+        for other_work in [OtherWork::None, OtherWork::Patient, OtherWork::Urgent] {
+            let (ticks, gap) = timer_beside(busy, other_work);
+            println!("busy {busy}, {other_work:?}: {ticks} ticks of 2 ms in 500 ms, longest gap {gap:?}");
+            assert!(ticks > 20, "busy {busy}, {other_work:?}: {ticks} ticks, longest gap {gap:?}");
+        }
     }
 }
