@@ -145,7 +145,7 @@ pub(crate) fn put_crc(piece: &mut [u8]) {
     piece[4..8].copy_from_slice(&crc.to_le_bytes());
 }
 
-fn crc_matches(piece: &[u8]) -> bool {
+pub(crate) fn crc_matches(piece: &[u8]) -> bool {
     crc32c::crc32c(&piece[UNCOVERED_BYTES..]) == u32_at(piece, 4)
 }
 

@@ -7,6 +7,7 @@
 mod control;
 mod format;
 mod pending;
+pub mod snapshot;
 mod writer;
 
 pub use control::{ControlError, HardState};
