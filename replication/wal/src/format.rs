@@ -219,6 +219,25 @@ impl CommitHeader {
         bytes
     }
 
+    /// The fields of what may be a header, unchecked.
+    pub(crate) fn peek(bytes: &[u8]) -> Option<Self> {
+        let head = bytes.first_chunk::<COMMIT_HEADER_BYTES>()?;
+        Some(Self::fields(head)).filter(|_| head[..4] == COMMIT_MAGIC)
+    }
+
+    fn fields(head: &[u8; COMMIT_HEADER_BYTES]) -> Self {
+        Self {
+            core: CoreId(u16_at(head, 10)),
+            len: u32_at(head, 12),
+            nonce: u64_at(head, 16),
+            segment: SegmentNumber(u64_at(head, 24)),
+            position: LogPosition(u64_at(head, 32)),
+            synced_through: LogPosition(u64_at(head, 40)),
+            number: CommitNumber(u64_at(head, 48)),
+            record_count: u32_at(head, 56),
+        }
+    }
+
     /// Reads the commit at the beginning of `bytes` and checks its CRC: the header and the records' bytes.
     pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), HeaderError> {
         let head = bytes.first_chunk::<COMMIT_HEADER_BYTES>().ok_or(HeaderError::Short)?;
@@ -237,20 +256,10 @@ impl CommitHeader {
         if version != FORMAT_VERSION {
             return Err(HeaderError::Version(version));
         }
-        let header = Self {
-            core: CoreId(u16_at(head, 10)),
-            len,
-            nonce: u64_at(head, 16),
-            segment: SegmentNumber(u64_at(head, 24)),
-            position: LogPosition(u64_at(head, 32)),
-            synced_through: LogPosition(u64_at(head, 40)),
-            number: CommitNumber(u64_at(head, 48)),
-            record_count: u32_at(head, 56),
-        };
         if u32_at(head, 60) != 0 {
             return Err(HeaderError::Field);
         }
-        Ok((header, &commit[COMMIT_HEADER_BYTES..]))
+        Ok((Self::fields(head), &commit[COMMIT_HEADER_BYTES..]))
     }
 
     /// Bytes of the commit with the zeros behind it.

@@ -6,7 +6,9 @@
 
 mod control;
 mod format;
+mod groups;
 mod pending;
+mod reader;
 pub mod snapshot;
 mod writer;
 
@@ -14,5 +16,9 @@ pub use control::{ControlError, HardState};
 pub use format::{
     BLOCK_BYTES, COMMIT_HEADER_BYTES, CommitHeader, FORMAT_VERSION, HeaderError, RECORD_HEADER_BYTES,
     RecordHeader, RecordKind, Run, SegmentHeader,
+};
+pub use groups::{GroupError, GroupLogs, Verdict};
+pub use reader::{
+    Commit, FoundSegment, LogDamage, LogEnd, LogError, LogReader, LogSegment, Record, TornTail,
 };
 pub use writer::{GroupStart, LogLimits, LogRoom, LogStart, LogWriter, Sealed};

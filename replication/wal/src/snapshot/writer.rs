@@ -123,6 +123,9 @@ impl SnapshotWriter {
 
     /// Ends the file with footer and trailer; its length is a multiple of a block then.
     ///
+    /// Before the file counts, the log must be synced to where it ended with the last section: else a crash could leave
+    /// a snapshot with effects that the log has lost, and a log that goes on behind a gap.
+    ///
     /// # Panics
     /// If a section is open.
     pub fn finish(&mut self) {
