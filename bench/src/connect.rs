@@ -306,6 +306,14 @@ impl<'t> Greeter<'t> {
             });
             owners.get_mut(first..=last).into_iter().flatten().for_each(|slot| *slot = Some(owner as u16));
         }
+        // A master without slots can be asked about keys that are on their way to it.
+        if let RespValue::Bulk(nodes) = self.command(&[b"CLUSTER", b"NODES"])? {
+            for name in masters(&String::from_utf8_lossy(&nodes), &self.target.host) {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
         let Some(owners) = owners.into_iter().collect::<Option<Vec<u16>>>() else {
             return Err(self.wrong("some slots of the cluster have no owner"));
         };
@@ -334,6 +342,20 @@ fn slot_range(range: &RespValue, own_host: &str) -> Option<(usize, usize, String
     Some((usize::try_from(*first).ok()?, usize::try_from(*last).ok()?, format!("{host}:{port}")))
 }
 
+/// The masters in a reply to CLUSTER NODES that are up, as `HOST:PORT`.
+fn masters(nodes: &str, own_host: &str) -> Vec<String> {
+    let master = |line: &str| -> Option<String> {
+        let mut words = line.split(' ').skip(1);
+        let (place, flags) = (words.next()?, words.next()?);
+        let is = |flag| flags.split(',').any(|word| word == flag);
+        let down = ["fail", "fail?", "handshake", "noaddr"].into_iter().any(is);
+        let (host, port) = place.split(['@', ',']).next()?.rsplit_once(':')?;
+        let host = if host.is_empty() { own_host } else { host };
+        (is("master") && !down).then(|| format!("{host}:{port}"))
+    };
+    nodes.lines().filter_map(master).collect()
+}
+
 /// The name in an INFO reply; forks tell the version they are compatible with as well.
 fn server_name(info: &str) -> String {
     let field = |name: &str| info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -347,4 +369,19 @@ fn server_name(info: &str) -> String {
 
 fn shown(bytes: &[u8]) -> String {
     format!("it answers `{}`", bytes[..bytes.len().min(60)].escape_ascii())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::masters;
+
+    #[test]
+    fn masters_with_and_without_slots_are_found() {
+        let nodes = "a 127.0.0.1:7000@17000 myself,master - 0 0 1 connected 0-16383\n\
+                     b 127.0.0.1:7001@17001,name master - 0 1 2 connected\n\
+                     c 127.0.0.1:7002@17002 slave a 0 1 1 connected\n\
+                     d 127.0.0.1:7003@17003 master,fail - 0 1 3 disconnected\n\
+                     e :7004@17004 master - 0 1 4 connected\n";
+        assert_eq!(masters(nodes, "h"), ["127.0.0.1:7000", "127.0.0.1:7001", "h:7004"]);
+    }
 }

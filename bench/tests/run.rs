@@ -99,6 +99,34 @@ fn every_connection_asks_for_keys_of_its_own() {
 }
 
 #[test]
+fn keys_on_their_way_to_another_node_are_asked_for_there() {
+    let importing = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (owner, kept) = fake::start(Fault::Migrates(importing.local_addr().unwrap()));
+    let (_, imported) = fake::start_at(importing, Fault::Imports(owner));
+    let words =
+        "--preload --keys 2000 -c 3 -p 8 -n 5000 --warm-up 0 --verify-every 1 --mix get=80,set=10,rmw=10";
+    let (code, result) = measured("ask.json", &format!("run redis-cluster://{owner} {words}"));
+    assert_eq!(code, 0, "{} {}", result["warnings"], result["failures"]);
+    assert_eq!((count(&result, "answered"), count(&result, "misses")), (5000, 0));
+    for (shared, odd) in [(kept, 0), (imported, 1)] {
+        let reads = shared.reads.lock().unwrap();
+        let keys: Vec<&Vec<u8>> = reads.iter().flatten().collect();
+        assert!(keys.len() > 500 && keys.iter().all(|key| pinnace_types::key_slot(key).0 % 2 == odd));
+    }
+}
+
+#[test]
+fn a_cluster_that_sends_a_request_around_is_an_error_not_a_loop() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (owner, _) = fake::start(Fault::Migrates(other.local_addr().unwrap()));
+    fake::start_at(other, Fault::Migrates(owner));
+    let (code, result) = measured("loop.json", &format!("run redis-cluster://{owner} -c 2 -n 1000"));
+    assert_eq!(code, 4, "{}", result["warnings"]);
+    assert!((300..700).contains(&count(&result, "errors")), "{}", result["counts"]);
+    assert!(result["failures"].to_string().contains("sends back"), "{}", result["failures"]);
+}
+
+#[test]
 fn the_same_seed_asks_for_the_same_keys() {
     let first_keys = |seed: u64| {
         let (address, shared) = fake::start(Fault::None);
@@ -123,6 +151,26 @@ fn cache_aside_fills_what_was_missed_and_traces_are_replayed() {
     assert_eq!(code, 0, "{}", result["warnings"]);
     assert_eq!((count(&result, "misses"), count(&result, "hits")), (100, 2900));
     assert_eq!(count(&result, "verified"), 2900);
+
+    let words = format!("{words} --trace-overlay sizes,ttls --trace-day 1h --seed 2 --key-prefix o:");
+    let (code, result) = measured("overlaid.json", &words);
+    assert_eq!((code, count(&result, "misses"), count(&result, "verified")), (0, 100, 2900));
+    // The overlay's mean is about 1.7 KB; the trace's own 64 bytes go before it.
+    let sent = count(&result, "bytes_sent");
+    assert!(sent < 3000 * 100, "{sent}");
+}
+
+#[test]
+fn traces_without_sizes_can_be_given_some() {
+    let (address, _) = fake::start(Fault::None);
+    let path = scratch("bare.bin");
+    std::fs::write(&path, (0..1000u64).flat_map(|n| [n.to_le_bytes(), [0; 8]].concat()).collect::<Vec<u8>>())
+        .unwrap();
+    let words = format!("run redis://{address} -c 1 --trace {} --trace-overlay sizes,ttls", path.display());
+    let (code, result) = measured("overlay.json", &words);
+    assert_eq!((code, count(&result, "misses")), (0, 1000), "{}", result["failures"]);
+    let mean = count(&result, "bytes_sent") / 1000;
+    assert!((1000..3000).contains(&mean), "values of about 1.7 KB: {mean}");
 }
 
 /// Not a test of its own: the body of the server process that the stop test starts and stops.
@@ -222,6 +270,7 @@ fn what_cannot_be_meant_ends_with_code_2() {
         format!("run redis://{address} --mix cas"),
         format!("run redis://{address} --mix fetch"),
         format!("run redis://{address} --preset ycsb-z"),
+        format!("run redis://{address} --trace-overlay sizes"),
         format!("run redis://{address} --key-size 5"),
         format!("run redis://{address} --cores 4000"),
         format!("run redis://{address} memcache://{address}"),

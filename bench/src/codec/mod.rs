@@ -58,6 +58,8 @@ pub(crate) enum Outcome {
     Items,
     /// Another node owns the key: the body is `SLOT HOST:PORT`.
     Moved,
+    /// The key is on its way to another node, which is to be asked this once: the body is as above.
+    Ask,
     /// The server could not or would not: the body is its message.
     Error,
     /// A message that answers no request.
@@ -134,6 +136,9 @@ pub(crate) trait Codec: Send {
 
     /// Appends a request for many keys.
     fn encode_multi_get(&mut self, out: &mut Vec<u8>, id: u32, keys: &KeyBatch);
+
+    /// Appends what makes the next request one about a key that is on its way; it has a reply of its own.
+    fn encode_asking(&mut self, _out: &mut Vec<u8>) {}
 
     /// Reads the reply at the start of `bytes`; `None` if it is not there as a whole.
     fn decode<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<Reply<'b>>, CodecError>;

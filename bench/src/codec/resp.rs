@@ -52,6 +52,10 @@ impl Codec for RespCodec {
         keys.iter().for_each(|key| push_bulk(out, key));
     }
 
+    fn encode_asking(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"*1\r\n$6\r\nASKING\r\n");
+    }
+
     #[inline]
     fn decode<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<Reply<'b>>, CodecError> {
         let Some(&kind) = bytes.first() else { return Ok(None) };
@@ -139,8 +143,11 @@ fn array<'b>(bytes: &'b [u8], text: &[u8], start: usize) -> Result<Option<Reply<
 }
 
 fn error(consumed: usize, text: &[u8]) -> Reply<'_> {
-    match text.strip_prefix(b"MOVED ") {
-        Some(place) => Reply::new(consumed, Outcome::Moved, place),
+    if let Some(place) = text.strip_prefix(b"MOVED ") {
+        return Reply::new(consumed, Outcome::Moved, place);
+    }
+    match text.strip_prefix(b"ASK ") {
+        Some(place) => Reply::new(consumed, Outcome::Ask, place),
         None => Reply::new(consumed, Outcome::Error, text),
     }
 }

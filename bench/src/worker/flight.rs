@@ -2,6 +2,11 @@
 
 use crate::workload::Op;
 
+/// The step of what only prepares another request.
+const ASKING: u8 = u8::MAX;
+/// A request that servers send to each other more often than this is answered with an error.
+const HOPS_MAX: u8 = 8;
+
 /// What is remembered of a request until its reply comes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
@@ -14,18 +19,34 @@ pub(super) struct Entry {
     pub(super) op: Op,
     /// How many round trips of an operation that takes two are done.
     pub(super) step: u8,
+    /// How often a server has sent it elsewhere.
+    hops: u8,
     /// Whether it stands in a flight; kept by that.
     live: bool,
 }
 
 impl Entry {
     pub(super) fn new(op: Op, number: u64, intended: u64, sent: u64) -> Self {
-        Self { intended, sent, number, op, step: 0, live: false }
+        Self { intended, sent, number, op, step: 0, hops: 0, live: false }
     }
 
     /// The next round trip of the same operation.
     pub(super) fn again(self, step: u8, now: u64) -> Self {
         Self { step, sent: now, ..self }
+    }
+
+    /// The same round trip on another connection; `None` if it was sent around too often.
+    pub(super) fn redirected(self, now: u64) -> Option<Self> {
+        (self.hops < HOPS_MAX).then(|| Self { hops: self.hops + 1, sent: now, ..self })
+    }
+
+    /// What precedes a redirected request.
+    pub(super) fn asking(&self) -> Self {
+        Self { step: ASKING, ..*self }
+    }
+
+    pub(super) fn is_asking(&self) -> bool {
+        self.step == ASKING
     }
 }
 

@@ -171,6 +171,12 @@ impl<C: Codec> State<C> {
     /// Encodes a request onto the connection that its key belongs to.
     #[inline]
     fn send(&mut self, client: usize, entry: Entry, version: u64) {
+        self.send_to(client, entry, version, None);
+    }
+
+    /// The same; `ask` is the endpoint that is asked although it does not own the key (yet).
+    #[inline]
+    fn send_to(&mut self, client: usize, entry: Entry, version: u64, ask: Option<usize>) {
         let command = command_of(&entry);
         if entry.op == Op::MultiGet {
             return self.send_multi_get(client, entry);
@@ -185,14 +191,21 @@ impl<C: Codec> State<C> {
         self.value.clear();
         if matches!(command, Command::Set | Command::Cas) {
             workload.values.write(entry.number, workload.value_len(entry.number), &mut self.value);
-            ttl_ms = workload.ttl.draw_ms(&mut self.clients[client].sequence.prng);
+            ttl_ms = workload.life_ms(entry.number, &mut self.clients[client].sequence.prng);
         }
         let wall_ms = if ttl_ms == 0 { 0 } else { self.clock.wall_ms(entry.sent) };
-        let index = self.clients[client].first_connection + self.topology.owner(key);
+        let endpoint = ask.unwrap_or_else(|| self.topology.owner(key));
+        let index = self.clients[client].first_connection + endpoint;
         let connection = &mut self.connections[index];
         if connection.closed {
             self.recorder.counts.lost += u64::from(entry.intended >= self.gate.measured_from);
             return;
+        }
+        if ask.is_some() {
+            connection.flight.push(entry.asking());
+            connection.codec.encode_asking(&mut connection.out);
+            self.clients[client].in_flight += 1;
+            self.in_flight += 1;
         }
         let id = connection.flight.push(entry);
         let request = Request { command, key, value: &self.value, ttl_ms, wall_ms, version };
@@ -284,6 +297,9 @@ impl<C: Codec> State<C> {
         let client = connection.client;
         self.clients[client].in_flight -= 1;
         self.in_flight -= 1;
+        if entry.is_asking() {
+            return Ok(());
+        }
         let measured = entry.intended >= self.gate.measured_from;
         if self.goes_on(client, index, &entry, &reply, now, measured) {
             return Ok(());
@@ -323,11 +339,30 @@ impl<C: Codec> State<C> {
             self.send(client, entry.again(step, now), reply.version);
             return true;
         }
-        if reply.outcome == Outcome::Moved && self.topology.learn(reply.body, index) {
-            self.send(client, entry.again(entry.step, now), reply.version);
-            return true;
-        }
-        false
+        self.is_redirected(client, index, entry, reply, now)
+    }
+
+    /// Asks the node that a cluster's reply names instead.
+    #[inline]
+    fn is_redirected(
+        &mut self,
+        client: usize,
+        index: usize,
+        entry: &Entry,
+        reply: &Reply<'_>,
+        now: u64,
+    ) -> bool {
+        let ask = match reply.outcome {
+            Outcome::Moved if self.topology.learn(reply.body, index).is_some() => None,
+            Outcome::Ask => match self.topology.place(reply.body, index) {
+                Some((_, endpoint)) => Some(endpoint),
+                None => return false,
+            },
+            _ => return false,
+        };
+        let Some(again) = entry.redirected(now) else { return false };
+        self.send_to(client, again, reply.version, ask);
+        true
     }
 
     /// Sorts an answer into hits, misses, errors and wrong ones.
@@ -346,7 +381,13 @@ impl<C: Codec> State<C> {
             (Outcome::Number | Outcome::Value, Op::Increment) => counts.hits += 1,
             (Outcome::Refused, _) => counts.refused += 1,
             (Outcome::Items | Outcome::Value, Op::MultiGet) => return self.judge_items(index, entry, reply),
-            (Outcome::Error | Outcome::Moved, _) => {
+            (Outcome::Moved | Outcome::Ask, _) => {
+                counts.errors += 1;
+                let place = String::from_utf8_lossy(reply.body);
+                let node = place.split(' ').nth(1).unwrap_or_default();
+                self.failures.add(format!("sent on to {node}, which is not known or sends back"), 1);
+            }
+            (Outcome::Error, _) => {
                 counts.errors += 1;
                 self.failures.add(String::from_utf8_lossy(reply.body).into_owned(), 1);
             }

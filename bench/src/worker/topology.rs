@@ -29,26 +29,20 @@ impl Topology {
         if self.owners.is_empty() { 0 } else { usize::from(self.owners[slot_of(key)]) }
     }
 
-    /// Learns from `SLOT HOST:PORT`; `false` if that is no endpoint of ours, or the one that said so.
-    pub(super) fn learn(&mut self, place: &[u8], from: usize) -> bool {
-        let Ok(place) = std::str::from_utf8(place) else { return false };
-        let mut words = place.split(' ');
-        let (Some(slot), Some(address)) =
-            (words.next().and_then(|slot| slot.parse::<usize>().ok()), words.next())
-        else {
-            return false;
-        };
-        let Some(endpoint) = self.endpoints.iter().position(|endpoint| endpoint == address) else {
-            return false;
-        };
-        let here = from % self.endpoints.len();
-        match self.owners.get_mut(slot) {
-            Some(owner) if endpoint != here => {
-                *owner = endpoint as u16;
-                true
-            }
-            _ => false,
-        }
+    /// The endpoint that `SLOT HOST:PORT` names, and the slot; `None` if it is none of ours, or the one
+    /// that said so.
+    pub(super) fn place(&self, text: &[u8], from: usize) -> Option<(usize, usize)> {
+        let mut words = std::str::from_utf8(text).ok()?.split(' ');
+        let (slot, address) = (words.next()?.parse::<usize>().ok()?, words.next()?);
+        let endpoint = self.endpoints.iter().position(|endpoint| endpoint == address)?;
+        (slot < self.owners.len() && endpoint != from % self.endpoints.len()).then_some((slot, endpoint))
+    }
+
+    /// Learns from `SLOT HOST:PORT`; returns the endpoint, if [`Topology::place`] knows one.
+    pub(super) fn learn(&mut self, text: &[u8], from: usize) -> Option<usize> {
+        let (slot, endpoint) = self.place(text, from)?;
+        self.owners[slot] = endpoint as u16;
+        Some(endpoint)
     }
 }
 
@@ -62,11 +56,13 @@ mod tests {
         let mut topology = Topology::sharded(endpoints, vec![0; 16384]);
         // The slot of "foo" is 12182 (Redis cluster specification).
         assert_eq!(topology.owner(b"foo"), 0);
-        assert!(topology.learn(b"12182 b:2", 0));
+        assert_eq!(topology.place(b"12182 b:2", 0), Some((12182, 1)));
+        assert_eq!(topology.owner(b"foo"), 0, "asking elsewhere once is not learned");
+        assert_eq!(topology.learn(b"12182 b:2", 0), Some(1));
         assert_eq!(topology.owner(b"foo"), 1);
-        assert!(!topology.learn(b"12182 c:3", 1), "an unknown node");
-        assert!(!topology.learn(b"12182 b:2", 3), "a node that moves a key to itself");
-        assert!(!topology.learn(b"x", 0) && !topology.learn(b"99999 a:1", 1));
+        assert_eq!(topology.learn(b"12182 c:3", 1), None, "an unknown node");
+        assert_eq!(topology.learn(b"12182 b:2", 3), None, "a node that moves a key to itself");
+        assert!(topology.learn(b"x", 0).is_none() && topology.learn(b"99999 a:1", 1).is_none());
         assert_eq!(Topology::single("a:1".to_owned()).owner(b"foo"), 0);
     }
 }

@@ -4,6 +4,7 @@
 
 pub(crate) mod keys;
 mod mix;
+mod overlay;
 mod popularity;
 pub(crate) mod presets;
 mod sequence;

@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use pinnace_types::Prng;
 use serde::{Deserialize, Serialize};
 
 use super::keys::KeyFormat;
+use super::overlay::{self, Overlay};
 use super::popularity::{KeyPicker, Popularity};
 use super::presets;
 use super::sizes::SizeDistribution;
@@ -62,6 +64,14 @@ pub(crate) struct WorkloadSpec {
     #[arg(long, help_heading = "Workload")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trace: Option<PathBuf>,
+    /// Synthetic sizes, ttls or sizes,ttls for a trace that has none (the rule is in docs/bench.md)
+    #[arg(long, help_heading = "Workload")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trace_overlay: Option<String>,
+    /// How long the day that the trace is taken to last takes here: lives are shortened by it [default: 1d]
+    #[arg(long, help_heading = "Workload")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trace_day: Option<String>,
 }
 
 /// A workload ready to run. Shared by all threads.
@@ -79,6 +89,7 @@ pub(crate) struct Workload {
     pub(crate) multi_get: usize,
     pub(crate) cache_aside: bool,
     pub(crate) trace: Option<Arc<Trace>>,
+    overlay: Overlay,
 }
 
 /// Inserted keys may outnumber the preloaded ones by this factor before their digits run out.
@@ -107,6 +118,8 @@ impl WorkloadSpec {
             multi_get: self.multi_get.or(other.multi_get),
             cache_aside: self.cache_aside.or(other.cache_aside),
             trace: self.trace.or(other.trace),
+            trace_overlay: self.trace_overlay.or(other.trace_overlay),
+            trace_day: self.trace_day.or(other.trace_day),
         }
     }
 
@@ -148,6 +161,11 @@ impl Workload {
         }
         let mix = Mix::parse(&said(&spec.mix)).map_err(usage)?;
         let trace = spec.trace.as_deref().map(Trace::read).transpose()?.map(Arc::new);
+        let overlay =
+            Overlay::new(spec.trace_overlay.as_deref(), spec.trace_day.as_deref()).map_err(usage)?;
+        if overlay != Overlay::NONE && trace.is_none() {
+            return Err(BenchError::usage("--trace-overlay and --trace-day need a --trace"));
+        }
         let inserts = mix.ops().any(|op| op == Op::Insert);
         let number_max = match &trace {
             Some(trace) => trace.key_max,
@@ -157,18 +175,16 @@ impl Workload {
         let prefix = said(&spec.key_prefix);
         let needed = KeyFormat::bytes_needed(&prefix, number_max);
         let (min, max) = key_sizes(spec.key_size.as_deref(), needed).map_err(usage)?;
-        let sizes = match &trace {
-            Some(trace) if trace.size_max > 0 => {
-                SizeDistribution::Uniform { min: 0, max: trace.size_max as usize }
-            }
-            _ => SizeDistribution::parse(&said(&spec.value_size)).map_err(usage)?,
-        };
+        let sizes = SizeDistribution::parse(&said(&spec.value_size)).map_err(usage)?;
+        let traced_max = trace.as_ref().map_or(0, |trace| trace.size_max as usize);
+        let overlaid_max = if overlay.sizes { overlay::SIZE_MAX } else { 0 };
+        let bytes_max = sizes.bytes_max().max(traced_max).max(overlaid_max);
         Ok(Self {
             keys,
             key_format: KeyFormat::new(&prefix, min, max, number_max).map_err(usage)?,
             counter_format: KeyFormat::new(&format!("n:{prefix}"), min + 2, max + 2, number_max)
                 .map_err(usage)?,
-            values: Values::new(sizes, seed),
+            values: Values::new(sizes, bytes_max, seed),
             picker: KeyPicker::new(Popularity::parse(&said(&spec.popularity)).map_err(usage)?, keys),
             single_op: mix.single(),
             mix,
@@ -176,6 +192,7 @@ impl Workload {
             multi_get,
             cache_aside: spec.cache_aside.unwrap_or(false),
             trace,
+            overlay,
         })
     }
 
@@ -191,9 +208,22 @@ impl Workload {
     /// Bytes of the value of key `number`: a trace knows better than the distribution.
     #[inline]
     pub(crate) fn value_len(&self, number: u64) -> usize {
-        match &self.trace {
-            Some(trace) => trace.size_of(number).unwrap_or_else(|| self.values.len(number)),
+        let Some(trace) = &self.trace else { return self.values.len(number) };
+        match trace.size_of(number) {
+            Some(size) => size,
+            None if self.overlay.sizes => overlay::size_of(number),
             None => self.values.len(number),
+        }
+    }
+
+    /// Life of the item of key `number` in ms, 0 for ever: a trace knows better than the distribution.
+    #[inline]
+    pub(crate) fn life_ms(&self, number: u64, prng: &mut Prng) -> u64 {
+        let Some(trace) = &self.trace else { return self.ttl.draw_ms(prng) };
+        match trace.life_s(number) {
+            Some(life_s) => self.overlay.scaled_ms(life_s),
+            None if self.overlay.ttls => self.overlay.scaled_ms(overlay::life_s(number)),
+            None => self.ttl.draw_ms(prng),
         }
     }
 }

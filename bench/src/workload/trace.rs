@@ -23,8 +23,8 @@ pub(crate) struct Trace {
     pub(crate) records: Vec<TraceRecord>,
     pub(crate) key_max: u64,
     pub(crate) size_max: u32,
-    /// Sizes by key, sorted; empty if the trace tells none.
-    sizes: Vec<(u64, u32)>,
+    /// Sizes and lives by key, as first seen, sorted; empty if the trace tells none.
+    items: Vec<TraceRecord>,
 }
 
 const RECORD_BYTES: usize = 16;
@@ -42,28 +42,36 @@ impl Trace {
             return Err(wrong(&format!("{} bytes are no whole number of 16-byte records", bytes.len())));
         }
         let mut this = Self::new(bytes.as_chunks::<RECORD_BYTES>().0.iter().map(record).collect());
-        this.index_sizes();
+        this.index_items();
         Ok(this)
     }
 
     fn new(records: Vec<TraceRecord>) -> Self {
         let key_max = records.iter().map(|record| record.key).max().unwrap_or(0);
         let size_max = records.iter().map(|record| record.size).max().unwrap_or(0);
-        Self { records, key_max, size_max, sizes: Vec::new() }
+        Self { records, key_max, size_max, items: Vec::new() }
     }
 
-    fn index_sizes(&mut self) {
-        if self.size_max > 0 {
-            self.sizes = self.records.iter().map(|record| (record.key, record.size)).collect();
-            self.sizes.sort_by_key(|pair| pair.0);
-            self.sizes.dedup_by_key(|pair| pair.0);
+    fn index_items(&mut self) {
+        if self.records.iter().any(|record| record.size > 0 || record.ttl_seconds > 0) {
+            self.items.clone_from(&self.records);
+            self.items.sort_by_key(|record| record.key);
+            self.items.dedup_by_key(|record| record.key);
         }
+    }
+
+    fn item(&self, key: u64) -> Option<&TraceRecord> {
+        self.items.binary_search_by_key(&key, |record| record.key).ok().map(|at| &self.items[at])
     }
 
     /// The size that the trace tells for a key.
     pub(crate) fn size_of(&self, key: u64) -> Option<usize> {
-        let at = self.sizes.binary_search_by_key(&key, |pair| pair.0).ok()?;
-        Some(self.sizes[at].1 as usize)
+        self.item(key).map(|record| record.size as usize).filter(|size| *size > 0)
+    }
+
+    /// The life that the trace tells for a key.
+    pub(crate) fn life_s(&self, key: u64) -> Option<u64> {
+        self.item(key).map(|record| u64::from(record.ttl_seconds)).filter(|life| *life > 0)
     }
 }
 
@@ -113,6 +121,7 @@ mod tests {
                 (trace.size_of(7), trace.size_of(u64::MAX), trace.size_of(8)),
                 (Some(100), Some(5), None)
             );
+            assert_eq!((trace.life_s(7), trace.life_s(u64::MAX)), (Some(60), None));
             std::fs::remove_file(path).unwrap();
         }
     }

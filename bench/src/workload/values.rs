@@ -21,10 +21,10 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    pub(crate) fn new(sizes: SizeDistribution, seed: u64) -> Self {
+    /// Values of those sizes, and of others that a trace tells, up to `bytes_max`.
+    pub(crate) fn new(sizes: SizeDistribution, bytes_max: usize, seed: u64) -> Self {
         let mut prng = Prng::new(seed ^ 0x76_616c);
-        let pool =
-            (0..sizes.bytes_max() + OFFSET_SPAN).map(|_| ALPHABET[(prng.next_u64() & 63) as usize]).collect();
+        let pool = (0..bytes_max + OFFSET_SPAN).map(|_| ALPHABET[(prng.next_u64() & 63) as usize]).collect();
         Self { sizes, seed, pool }
     }
 
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_value_is_right_for_its_key_only() {
-        let values = Values::new(SizeDistribution::parse("0-300").unwrap(), 7);
+        let values = Values::new(SizeDistribution::parse("0-300").unwrap(), 300, 7);
         for number in 0..300 {
             let len = values.len(number);
             let mut value = Vec::new();

@@ -26,6 +26,10 @@ pub enum Fault {
     Slow(Duration),
     /// Is silent for so long, once, after so many requests.
     StallsAfter(usize, Duration),
+    /// Owns all slots of a cluster and is handing the odd ones over to this node.
+    Migrates(SocketAddr),
+    /// Is being given slots by this node: answers about them only after ASKING.
+    Imports(SocketAddr),
 }
 
 /// What the server knows.
@@ -38,7 +42,11 @@ pub struct Shared {
 
 /// Starts a server of this process; it lives as long as the process.
 pub fn start(fault: Fault) -> (SocketAddr, Arc<Shared>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    start_at(TcpListener::bind("127.0.0.1:0").unwrap(), fault)
+}
+
+/// The same at a place that is known beforehand.
+pub fn start_at(listener: TcpListener, fault: Fault) -> (SocketAddr, Arc<Shared>) {
     let address = listener.local_addr().unwrap();
     let shared = Arc::new(Shared::default());
     let served = Arc::clone(&shared);
@@ -60,6 +68,7 @@ struct Connection {
     shared: Arc<Shared>,
     index: usize,
     requests: usize,
+    asked: bool,
     out: Vec<u8>,
 }
 
@@ -70,7 +79,7 @@ impl Connection {
         reads.push(Vec::new());
         let index = reads.len() - 1;
         drop(reads);
-        Self { stream, fault, shared, index, requests: 0, out: Vec::new() }
+        Self { stream, fault, shared, index, requests: 0, asked: false, out: Vec::new() }
     }
 
     fn run(&mut self) {
@@ -143,7 +152,12 @@ impl Connection {
             self.out.extend_from_slice(b"-NOAUTH Authentication required.\r\n");
             return Some(consumed);
         }
+        if let Some(elsewhere) = self.elsewhere(&name, words.get(1)) {
+            self.out.extend_from_slice(elsewhere.as_bytes());
+            return Some(consumed);
+        }
         match name.as_slice() {
+            b"CLUSTER" => self.cluster(&words[1]),
             b"PING" => self.out.extend_from_slice(b"+PONG\r\n"),
             b"INFO" => self.bulk(Some(b"redis_version:0.0.1\r\n".to_vec())),
             b"GET" => {
@@ -169,6 +183,37 @@ impl Connection {
             _ => self.out.extend_from_slice(b"-ERR unknown command\r\n"),
         }
         Some(consumed)
+    }
+
+    /// The redirection, if a node of a cluster answers with one.
+    fn elsewhere(&mut self, name: &[u8], key: Option<&Vec<u8>>) -> Option<String> {
+        if name == b"ASKING" {
+            self.asked = true;
+            return Some("+OK\r\n".to_owned());
+        }
+        if !matches!(name, b"GET" | b"SET") {
+            return None;
+        }
+        let slot = pinnace_types::key_slot(key?).0;
+        let asked = std::mem::take(&mut self.asked);
+        match self.fault {
+            Fault::Migrates(other) if slot % 2 == 1 => Some(format!("-ASK {slot} {other}\r\n")),
+            Fault::Imports(other) if !asked => Some(format!("-MOVED {slot} {other}\r\n")),
+            _ => None,
+        }
+    }
+
+    fn cluster(&mut self, what: &[u8]) {
+        let Fault::Migrates(other) = self.fault else { return self.out.extend_from_slice(b"-ERR no\r\n") };
+        let me = self.stream.local_addr().unwrap();
+        if what == b"SLOTS" {
+            let slots = format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$9\r\n127.0.0.1\r\n:{}\r\n", me.port());
+            return self.out.extend_from_slice(slots.as_bytes());
+        }
+        let nodes = format!(
+            "a {me}@1 myself,master - 0 0 1 connected 0-16383\nb {other}@1 master - 0 0 2 connected\n"
+        );
+        self.bulk(Some(nodes.into_bytes()));
     }
 
     fn bulk(&mut self, value: Option<Vec<u8>>) {
