@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::config::Layer;
+use crate::import::ImportArgs;
 
 /// A cache that speaks RESP and its own binary protocol, on every core.
 ///
@@ -32,6 +33,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// Imports the strings of a Redis, from a dump file or a live server, into a running node
+    Import(ImportArgs),
 }
 
 /// What to do with the configuration.
@@ -70,7 +73,7 @@ mod tests {
             let flag = format!("`--{}`", key.replace('_', "-"));
             assert!(manual.contains(&flag), "docs/operations.md lacks {flag}");
         }
-        for code in [2, 10, 11, 12, 13, 14, 15, 16, 17] {
+        for code in [2, 10, 11, 12, 13, 14, 15, 16, 17, 20, 21] {
             assert!(manual.contains(&format!("| {code} |")), "docs/operations.md lacks exit code {code}");
         }
     }

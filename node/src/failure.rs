@@ -41,6 +41,12 @@ pub(crate) enum Failure {
     /// 17: a core ended with an error after the start.
     #[error("{0}")]
     CoreLost(String),
+    /// 20: an import could not be done, or not to its end.
+    #[error("{0}")]
+    Import(String),
+    /// 21: an import is done, but keys were left out.
+    #[error("{0}")]
+    ImportPartly(String),
 }
 
 impl Failure {
@@ -56,6 +62,8 @@ impl Failure {
             Self::DataDir(_) => 15,
             Self::OpenFiles(_) => 16,
             Self::CoreLost(_) => 17,
+            Self::Import(_) => 20,
+            Self::ImportPartly(_) => 21,
         }
     }
 }
@@ -111,6 +119,8 @@ mod tests {
             Failure::DataDir(text()),
             Failure::OpenFiles(text()),
             Failure::CoreLost(text()),
+            Failure::Import(text()),
+            Failure::ImportPartly(text()),
         ]
         .map(|failure| failure.code());
         for (position, code) in codes.iter().enumerate() {

@@ -12,6 +12,7 @@ mod core_thread;
 mod data_dir;
 mod failure;
 mod host;
+mod import;
 mod logging;
 mod plan;
 mod serve;
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Failure> {
     let config = Config::load(&cli.flags, &process_variables(), cli.config.as_deref())?;
-    match cli.command {
+    match &cli.command {
         None => serve::serve(&config, cli.config.as_deref()),
         Some(Command::Config { action: ConfigAction::Print }) => {
             print(&config.print());
@@ -53,6 +54,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             print(&banner::banner(&config.settings, &plan));
             Ok(())
         }
+        Some(Command::Import(arguments)) => import::import(arguments, &config.settings),
     }
 }
 

@@ -5,17 +5,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Crates without clock, threads, I/O and randomness, and what each may depend on beside the others.
-const PURE_CRATES: [(&str, &str); 5] = [
+const PURE_CRATES: [(&str, &str); 6] = [
     ("types", "pinnace-types"),
     ("engine", "pinnace-engine"),
     ("net/protocol", "pinnace-protocol"),
+    ("net/rdb", "pinnace-rdb"),
     ("core", "pinnace-core"),
     ("replication/wal", "pinnace-wal"),
 ];
 
 /// What a pure crate may name in its `[dependencies]`: data structures, hashes, numbers.
-const PURE_DEPENDENCIES: [&str; 13] = [
+const PURE_DEPENDENCIES: [&str; 14] = [
     "bytes",
+    "crc",
     "crc32c",
     "hdrhistogram",
     "itoa",

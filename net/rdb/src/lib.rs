@@ -16,4 +16,4 @@ mod tests;
 
 pub use error::{RdbError, RdbFault};
 pub use kind::{Kind, ModuleName};
-pub use reader::{Checksum, Record, Reader};
+pub use reader::{Checksum, Reader, Record};

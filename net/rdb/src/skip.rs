@@ -58,9 +58,7 @@ pub(crate) fn of(byte: u8) -> Option<(Kind, Form)> {
 pub(crate) fn value<R: Read>(input: &mut Input<R>, form: Form) -> Result<(), RdbError> {
     match form {
         Form::Packed => input.skip_string(),
-        Form::Strings(each) => {
-            repeat(input, |input| (0..each).try_for_each(|_| input.skip_string()))
-        }
+        Form::Strings(each) => repeat(input, |input| (0..each).try_for_each(|_| input.skip_string())),
         Form::Scores { binary: true } => repeat(input, |input| {
             input.skip_string()?;
             input.skip(8)

@@ -53,7 +53,8 @@ fn strings_in_every_encoding_with_deadlines() {
     body.extend([&[0][..], &string(b"32 bits"), &[0x80, 0, 0, 0, 1, b'o']].concat());
     body.extend([&[0][..], &string(b"64 bits"), &[0x81, 0, 0, 0, 0, 0, 0, 0, 1, b'o']].concat());
     let found = read(&dump(&body)).unwrap();
-    let line = |key: &[u8], deadline_ms, value: &[u8]| (key.to_vec(), Kind::String, deadline_ms, value.to_vec());
+    let line =
+        |key: &[u8], deadline_ms, value: &[u8]| (key.to_vec(), Kind::String, deadline_ms, value.to_vec());
     let wanted = [
         line(b"raw", None, b"text"),
         line(b"i8", Some(16_777_216_000), b"-1"),
@@ -81,7 +82,8 @@ fn every_other_type_is_walked_over_by_type_and_key() {
         [&two(&[&a, &packed])[..], ids, &two(&[&b, group_ids, &pending, &consumer])].concat()
     };
     // An id of all ones is nine underscores and version 1023.
-    let module = [&[0x81][..], &[0xFF; 8], &[1, 5, 2, 6, 3, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 5], &a, &[0]];
+    let module =
+        [&[0x81][..], &[0xFF; 8], &[1, 5, 2, 6, 3, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 5], &a, &[0]];
     let types: &[(u8, &str, Vec<u8>)] = &[
         (1, "list", two(&[&a])),
         (2, "set", two(&[&b])),
