@@ -20,7 +20,7 @@ pub const FORMAT_VERSION: u16 = 1;
 pub(crate) const SEGMENT_MAGIC: [u8; 4] = *b"PNWS";
 pub(crate) const COMMIT_MAGIC: [u8; 4] = *b"PNWC";
 /// The fields of a segment's header; zeros from here to the end of its block.
-const SEGMENT_FIELD_BYTES: usize = 64;
+const SEGMENT_FIELD_BYTES: usize = 72;
 /// Magic and CRC, which the CRC does not cover.
 const UNCOVERED_BYTES: usize = 8;
 
@@ -48,6 +48,8 @@ pub struct SegmentHeader {
     pub position: LogPosition,
     /// The bytes of the file as it was planned.
     pub segment_bytes: u64,
+    /// Everything before was known to be synced when this was written. A run's first segment says its own position.
+    pub synced_through: LogPosition,
 }
 
 /// What a commit begins with.
@@ -165,6 +167,7 @@ impl SegmentHeader {
             self.segment.0,
             self.position.0,
             self.segment_bytes,
+            self.synced_through.0,
         ] {
             out.extend_from_slice(&field.to_le_bytes());
         }
@@ -192,12 +195,14 @@ impl SegmentHeader {
             segment: SegmentNumber(u64_at(block, 40)),
             position: LogPosition(u64_at(block, 48)),
             segment_bytes: u64_at(block, 56),
+            synced_through: LogPosition(u64_at(block, 64)),
         };
         let zeros = block[SEGMENT_FIELD_BYTES..].iter().all(|&byte| byte == 0);
         let is_sound = u64::from(u32_at(block, 12)) == BLOCK_BYTES
             && zeros
             && header.segment.0 > 0
-            && header.position.0.is_multiple_of(BLOCK_BYTES);
+            && header.position.0.is_multiple_of(BLOCK_BYTES)
+            && header.synced_through <= header.position;
         if is_sound { Ok(header) } else { Err(HeaderError::Field) }
     }
 }

@@ -2,9 +2,8 @@
 //! that is not was never synced (a torn tail, which is cut) or was (damage, which is refused).
 //!
 //! A commit that is not whole is a torn tail unless something behind it says that everything before a later position was
-//! synced when it was written: a commit's `synced_through`, or the first segment of a later run, which begins where the
-//! recovery before it found the log to end. What a later run begins at is also where everything older ends, whatever
-//! the older segments hold behind it.
+//! synced when it was written: `synced_through` of a commit or of a segment's header. A later run begins where the recovery
+//! before it found the log to end; that is where everything older ends, whatever the older segments hold behind it.
 
 use pinnace_types::{CoreId, LogIndex, LogPosition, SegmentNumber, ShardId, Term};
 
@@ -45,7 +44,9 @@ pub struct LogReader {
     at: Option<usize>,
     offset: u64,
     /// Where the log goes on.
-    position: Option<LogPosition>,
+    position: LogPosition,
+    /// The log goes on here or behind, whatever is found.
+    covered: LogPosition,
     last_run: Option<Run>,
     /// The log ends here; what follows is only looked at for proof that it should not.
     stop: Option<Stop>,
@@ -197,7 +198,8 @@ impl LogReader {
             segments,
             at: None,
             offset: 0,
-            position: None,
+            position: LogPosition(0),
+            covered: LogPosition(0),
             last_run: None,
             stop: None,
             padding_flaws: 0,
@@ -210,9 +212,14 @@ impl LogReader {
         &self.segments
     }
 
-    /// Leaves out segments that end at or before `position`, which a snapshot covers.
+    /// Leaves out segments that end at or before `position`, which a snapshot of this log covers. The log goes on behind
+    /// it even if no segment is left.
+    ///
+    /// # Panics
+    /// If a segment was begun.
     pub fn skip_covered(&mut self, position: LogPosition) {
         assert!(self.at.is_none(), "segments are left out before the first is read");
+        (self.covered, self.position) = (position, position);
         let is_covered = |segment: &LogSegment| segment.end.is_some_and(|end| end <= position);
         let last = self.segments.iter().rposition(|s| s.header.is_some() && is_covered(s));
         self.segments.drain(..last.map_or(0, |last| last + 1));
@@ -232,18 +239,24 @@ impl LogReader {
             self.stop.get_or_insert(here);
             return Ok(());
         };
-        let position = *self.position.get_or_insert(header.position);
-        if self.stop.is_none() && header.position != position {
-            self.stop = Some(Stop { reason: Some(HeaderError::Absent), ..here });
+        // The first segment must be there: the log begins at 0, or where a snapshot covers it.
+        if self.last_run.is_none() {
+            self.position = self.position.min(header.position);
         }
-        let is_later_run = self.last_run.is_some_and(|run| run != header.run);
-        if self.stop.is_some() && is_later_run && header.position > position {
+        let position = self.position;
+        if header.position == position {
+            // What stands before was never begun.
+            self.stop = None;
+        } else {
+            self.stop.get_or_insert(Stop { reason: Some(HeaderError::Absent), ..here });
+        }
+        if self.stop.is_some() && header.synced_through > position {
             return Err(self.lost(segment.number, 0));
         }
         self.last_run = Some(header.run);
         self.offset = BLOCK_BYTES;
         if self.stop.is_none() {
-            self.position = Some(position.plus(BLOCK_BYTES));
+            self.position = position.plus(BLOCK_BYTES);
         }
         Ok(())
     }
@@ -257,7 +270,7 @@ impl LogReader {
         };
         let position = header.position.plus(self.offset);
         if segment.end == Some(position) {
-            self.position = segment.end;
+            self.position = position;
             return Ok(None);
         }
         let offset = self.offset;
@@ -273,7 +286,7 @@ impl LogReader {
                 let padded = rest.len().min(commit.padded_len() as usize);
                 let is_filled = rest[commit.len as usize..padded].iter().all(|&byte| byte == 0);
                 self.padding_flaws += u64::from(!is_filled);
-                self.position = Some(position.plus(commit.padded_len()));
+                self.position = position.plus(commit.padded_len());
                 return Ok(Some(Commit { header: commit, offset, records }));
             }
             Err(error @ (HeaderError::Version(_) | HeaderError::Field)) => {
@@ -286,7 +299,7 @@ impl LogReader {
                 self.stop_at(&segment, is_begun.then_some(error));
             }
         }
-        self.position = Some(position);
+        self.position = position;
         self.look_for_proof(&segment, bytes)?;
         Ok(None)
     }
@@ -300,7 +313,7 @@ impl LogReader {
         assert_eq!(self.at.map_or(0, |at| at + 1), self.segments.len(), "every segment is read");
         let torn = self.stop.filter(|stop| stop.reason.is_some());
         LogEnd {
-            position: self.position.unwrap_or_default(),
+            position: self.position.max(self.covered),
             next_segment: self.next_segment,
             last_run: self.last_run,
             torn: torn.map(|stop| TornTail { segment: stop.segment, offset: stop.offset }),
@@ -340,7 +353,7 @@ impl LogReader {
             if !is_here {
                 continue;
             }
-            if commit.synced_through > self.position.unwrap_or_default() {
+            if commit.synced_through > self.position {
                 return Err(self.lost(segment.number, offset));
             }
             let stop = self.stop.as_mut().expect("only what is behind the end is looked at");
@@ -356,7 +369,7 @@ impl LogReader {
         LogError {
             segment: stop.segment,
             offset: stop.offset,
-            position: self.position.unwrap_or_default(),
+            position: self.position,
             damage: LogDamage::Lost { reason, witness, witness_offset },
         }
     }

@@ -135,8 +135,8 @@ pub struct LogWriter {
     in_flight: VecDeque<(CommitNumber, LogPosition)>,
     synced: CommitNumber,
     synced_through: LogPosition,
-    /// The log is complete and says that it is synced up to here.
-    marked_through: LogPosition,
+    /// The log is complete and says that it is synced up to here; `None`: this run has written nothing.
+    marked_through: Option<LogPosition>,
     is_atomic: bool,
 }
 
@@ -170,7 +170,7 @@ impl LogWriter {
             in_flight: VecDeque::new(),
             synced: CommitNumber(0),
             synced_through: start.position,
-            marked_through: start.position,
+            marked_through: None,
             is_atomic: false,
         }
     }
@@ -333,16 +333,18 @@ impl LogWriter {
     }
 
     /// Appends a commit without records if the log does not say yet that it is synced to its end. Without it, damage of
-    /// the last commit that was synced looks like a torn write. To be written when a log falls idle and at the end.
-    /// Nothing if the segment is full: the next commit will say it.
+    /// the last commit that was synced looks like a torn write. To be written, and synced, when a run begins (before it
+    /// serves anybody: what the recovery found is then what counts), when a log falls idle, and at the end. Nothing if the
+    /// segment is full: the next commit will say it.
     pub fn seal_marker(&mut self, out: &mut Vec<u8>) -> Option<Sealed> {
-        let fits = self.place.offset + BLOCK_BYTES <= self.limits.segment_bytes;
-        let is_marked = self.marked_through == self.synced_through;
+        let begins = self.open == CommitNumber(1);
+        let fits = begins || self.place.offset + BLOCK_BYTES <= self.limits.segment_bytes;
+        let is_marked = self.marked_through == Some(self.synced_through);
         if self.has_pending() || !self.in_flight.is_empty() || is_marked || !fits {
             return None;
         }
         let sealed = self.seal_open(out, 0);
-        self.marked_through = sealed.end();
+        self.marked_through = Some(sealed.end());
         Some(sealed)
     }
 
@@ -440,6 +442,7 @@ impl LogWriter {
             segment: place.segment,
             position: place.position,
             segment_bytes: self.limits.segment_bytes,
+            synced_through: self.synced_through,
         }
     }
 

@@ -57,8 +57,9 @@ fn reader(files: &Files) -> Result<LogReader, LogError> {
     LogReader::new(CoreId(0), found.collect(), &[])
 }
 
-fn recover_with(files: &Files, mut groups: GroupLogs) -> Result<Recovered, Refused> {
+fn recover_with(files: &Files, mut groups: GroupLogs, covered: LogPosition) -> Result<Recovered, Refused> {
     let mut reader = reader(files).map_err(Refused::Log)?;
+    reader.skip_covered(covered);
     let mut entries = Vec::new();
     for index in 0..reader.segments().len() {
         let bytes = &files[&reader.segments()[index].number.0];
@@ -75,7 +76,7 @@ fn recover_with(files: &Files, mut groups: GroupLogs) -> Result<Recovered, Refus
 }
 
 fn recover(files: &Files) -> Result<Recovered, Refused> {
-    recover_with(files, GroupLogs::new(4))
+    recover_with(files, GroupLogs::new(4), LogPosition(0))
 }
 
 #[test]
@@ -200,13 +201,17 @@ fn a_missing_segment_is_missed() {
     let mut without_middle = files.clone();
     without_middle.remove(&2);
     assert!(matches!(recover(&without_middle), Err(Refused::Log(_))));
+    let second = SegmentHeader::decode(&files[&2]).unwrap().position;
     files.remove(&1);
-    let Err(Refused::Group(error)) = recover(&files) else { panic!("the first entries are missing") };
+    assert!(matches!(recover(&files), Err(Refused::Log(_))));
+    // A snapshot that covers it, but not all of its entries, is none of this log.
+    let Err(Refused::Group(error)) = recover_with(&files, GroupLogs::new(4), second) else {
+        panic!("the first entries are missing")
+    };
     assert_eq!((error.last, error.found), (LogIndex(0), LogIndex(4)));
-    // With a snapshot that covers them they are not needed.
     let mut groups = GroupLogs::new(4);
     groups.cover(ShardId(0), Term(1), LogIndex(5));
-    let recovered = recover_with(&files, groups).unwrap_or_else(|_| panic!("covered"));
+    let recovered = recover_with(&files, groups, second).unwrap_or_else(|_| panic!("covered"));
     assert_eq!(recovered.entries.iter().map(|(_, index, _)| *index).collect::<Vec<_>>(), [6, 7, 8]);
 }
 

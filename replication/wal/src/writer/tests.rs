@@ -87,9 +87,13 @@ fn commits_say_what_was_synced_when_they_were_sealed() {
 }
 
 #[test]
-fn a_marker_is_written_once_when_all_is_synced() {
+fn a_marker_is_written_at_the_beginning_and_whenever_more_is_synced_than_the_log_says() {
     let mut writer = writer();
     let mut out = Vec::new();
+    let first = writer.seal_marker(&mut out).unwrap();
+    assert_eq!((first.offset, first.len, records(&out[BLOCK_BYTES as usize..]).1.len()), (0, 8192, 0));
+    assert_eq!(writer.seal_marker(&mut out), None);
+    writer.on_synced(first.number);
     assert_eq!(writer.seal_marker(&mut out), None);
     append(&mut writer, 1, b"payload");
     assert_eq!(writer.seal_marker(&mut out), None);
