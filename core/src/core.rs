@@ -8,12 +8,13 @@
 use std::collections::VecDeque;
 
 use pinnace_engine::{EngineError, Keyspace, PinnedValue};
+use pinnace_protocol::OutBuf;
 use pinnace_protocol::native::NativeLimits;
 use pinnace_protocol::resp::RespLimits;
 use pinnace_protocol::wire::{Event, Service, TurnResult, TurnTime, Wire};
-use pinnace_protocol::{OutBuf, Slices};
 use pinnace_types::{ConnId, CoreId, Prng, UnixMillis};
 
+use crate::answer::Answer;
 use crate::batch::{Batch, Sources};
 use crate::command::CommandTable;
 use crate::config::CoreConfig;
@@ -76,6 +77,8 @@ pub struct Core {
     /// Where replies are built that cannot go straight to a connection.
     pub(crate) side_out: OutBuf<PinnedValue>,
     pub(crate) scratch: Vec<u8>,
+    /// The large value that came with the request that is running.
+    pub(crate) attached: Option<PinnedValue>,
     pub(crate) resp_limits: RespLimits,
     pub(crate) native_limits: NativeLimits,
     /// Capacity of all `partial` buffers.
@@ -129,6 +132,7 @@ impl Core {
             spare_buffers: Vec::new(),
             side_out: OutBuf::new(),
             scratch: Vec::new(),
+            attached: None,
             resp_limits: RespLimits::new(&config.limits),
             native_limits: NativeLimits::new(&config.limits),
             partial_bytes: 0,
@@ -175,7 +179,7 @@ impl Core {
     fn end_timed_hold<W: CoreWire>(&mut self, conn: ConnId, wire: &mut W) {
         if let Some(at) = self.delayed_replies.iter().position(|(delayed, ..)| *delayed == conn) {
             let (_, ticket, reply) = self.delayed_replies.swap_remove(at);
-            self.on_awaited_reply(conn, ticket, &reply, wire);
+            self.on_awaited_reply(conn, ticket, Answer::from(reply).view(), wire);
         }
         if let Some(session) = self.sessions.get_mut(conn) {
             session.hold = Hold::None;
@@ -376,23 +380,6 @@ pub(crate) fn append_out(to: &mut OutBuf<PinnedValue>, from: &mut OutBuf<PinnedV
         match part {
             pinnace_protocol::OutPart::Bytes(bytes) => to.bytes().extend_from_slice(&bytes),
             pinnace_protocol::OutPart::Pinned(value) => to.push_pinned(value),
-        }
-    }
-}
-
-/// Copies everything in `from` behind what is in `to`.
-pub(crate) fn flatten_out(to: &mut Vec<u8>, from: &mut OutBuf<PinnedValue>) {
-    if from.is_plain() {
-        to.extend_from_slice(from.bytes());
-        from.clear();
-        return;
-    }
-    for part in from.take_parts() {
-        match part {
-            pinnace_protocol::OutPart::Bytes(bytes) => to.extend_from_slice(&bytes),
-            pinnace_protocol::OutPart::Pinned(value) => {
-                (0..value.slice_count()).for_each(|index| to.extend_from_slice(value.slice(index)));
-            }
         }
     }
 }

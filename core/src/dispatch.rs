@@ -355,12 +355,7 @@ impl Core {
                 }
             } else {
                 let spare = &mut self.spare_buffers;
-                if !side_out.is_plain() {
-                    let mut flat = Vec::new();
-                    crate::core::flatten_out(&mut flat, &mut side_out);
-                    side_out.bytes().append(&mut flat);
-                }
-                session.replies.push(side_out.bytes(), || spare.pop().unwrap_or_default());
+                session.replies.push(&mut side_out, || spare.pop().unwrap_or_default());
             }
         }
         side_out.clear();

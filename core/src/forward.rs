@@ -34,14 +34,14 @@ impl Core {
     }
 
     /// Runs requests of another core and sends the hand-over back with their answers. When the answers
-    /// have become large, the requests that are left wait for a later turn: large values of other
-    /// cores are copied, and all copies at once could be more than there is memory.
+    /// have become large, the requests that are left wait for a later turn: all copies of small values
+    /// at once could be more than there is memory. Large values are not copied and do not count.
     fn answer(&mut self, from: CoreId, mut handover: Box<Handover>) {
         let started_ns = (self.config.clock_ns)();
         let mut answers = handover.take_answers();
         let mut start = 0;
         while start < handover.len() {
-            if answers.len() > ANSWER_BYTES_MAX {
+            if answers.owned_bytes() > ANSWER_BYTES_MAX {
                 let mut rest = self.spare_handovers.pop().unwrap_or_default();
                 handover.split_off(start, &mut rest);
                 self.deferred.push_front((from, rest));
@@ -53,8 +53,9 @@ impl Core {
             chunk.for_each(|index| self.prefetch(&handover, index, Ahead::Item));
             let request = handover.request(start);
             self.ks.set_touching(request.touching);
+            self.attached = handover.attached(start).cloned();
             self.run_ask(request.ask, request.resp, handover.args(start), &mut answers);
-            handover.set_answer_end(start, answers.len());
+            handover.set_answer_end(start, answers.mark());
             start += 1;
         }
         self.ks.set_touching(true);
@@ -90,19 +91,19 @@ impl Core {
     /// Takes in the answers to a hand-over of this core.
     pub(crate) fn on_answer<W: CoreWire>(&mut self, mut handover: Box<Handover>, wire: &mut W) {
         for index in 0..handover.len() {
-            let bytes = handover.answer(index);
+            let view = handover.answer(index);
             match handover.request(index).return_to {
-                ReturnTo::Session { conn, ticket } => self.on_awaited_reply(conn, ticket, bytes, wire),
+                ReturnTo::Session { conn, ticket } => self.on_awaited_reply(conn, ticket, view, wire),
                 ReturnTo::Nobody => {}
-                ReturnTo::Gather { id, part } => self.on_part(id, part, bytes, wire),
+                ReturnTo::Gather { id, part } => self.on_part(id, part, view, wire),
                 ReturnTo::Native { conn } => {
                     if let Some(session) = self.sessions.get_mut(conn) {
                         session.native_waiting -= 1;
-                        session.output_bytes += bytes.len() as u64;
-                        session.on_forwarded_reply(bytes.len(), self.config.limits.forwarded_max);
+                        session.output_bytes += view.reply_bytes() as u64;
+                        session.on_forwarded_reply(view.bytes().len(), self.config.limits.forwarded_max);
                         let resume = session.forwarded() <= session.forward_window / 2;
                         if let Some(out) = wire.out(conn) {
-                            out.bytes().extend_from_slice(bytes);
+                            view.write_to(out);
                         }
                         if resume {
                             self.release(conn, Hold::Forwarded);

@@ -3,9 +3,11 @@
 //!
 //! The single-key hot path does not come through here: see `forward.rs`.
 
+use pinnace_engine::PinnedValue;
 use pinnace_protocol::resp;
 use pinnace_types::{ConnId, CoreId};
 
+use crate::answer::Answer;
 use crate::command::CommandId;
 use crate::core::Core;
 
@@ -36,10 +38,13 @@ pub struct Gather {
     /// The requests. A core may occur more than once; this core may occur as well.
     pub requests: Vec<PartRequest>,
     /// Called with one part per request, in the order of the requests.
-    pub then: Continuation,
+    pub then: Then,
     /// Whether the session's next command waits until this one is answered: set where a later
     /// command of the same connection depends on the outcome (WATCH, CLIENT PAUSE, RENAME ...).
     pub barrier: bool,
+    /// Whether it waits until no other such gather of this core is under way: set where a large value
+    /// is built beside the engine's memory.
+    pub alone: bool,
 }
 
 /// One request to one core.
@@ -50,15 +55,39 @@ pub struct PartRequest {
     pub command: CommandId,
     /// The arguments, the command's name first.
     pub args: Vec<Vec<u8>>,
+    /// A large value to go with them, for the part's function to take.
+    pub large: Option<PinnedValue>,
 }
 
-/// Joins the parts.
+/// Joins parts that are bytes.
 pub type Continuation = Box<dyn FnOnce(&mut Core, SessionRef, Vec<Vec<u8>>) -> Next>;
+
+/// Joins parts that may hold large values.
+pub(crate) type LargeContinuation = Box<dyn FnOnce(&mut Core, SessionRef, Vec<Answer>) -> Next>;
+
+/// Joins the parts.
+pub enum Then {
+    /// The parts are bytes.
+    Plain(Continuation),
+    /// The parts may hold large values.
+    Large(LargeContinuation),
+}
+
+impl Then {
+    pub(crate) fn run(self, core: &mut Core, session: SessionRef, parts: Vec<Answer>) -> Next {
+        match self {
+            Self::Plain(then) => then(core, session, parts.into_iter().map(Answer::into_bytes).collect()),
+            Self::Large(then) => then(core, session, parts),
+        }
+    }
+}
 
 /// What follows a join.
 pub enum Next {
     /// The reply: exactly one RESP value.
     Reply(Vec<u8>),
+    /// As `Reply`, with large values in it.
+    Large(Answer),
     /// Another round.
     Gather(Gather),
 }
@@ -71,9 +100,10 @@ impl Gather {
                 to: CoreId(index),
                 command,
                 args: args.iter().map(|arg| arg.to_vec()).collect(),
+                large: None,
             })
             .collect();
-        Self { requests, then, barrier: false }
+        Self { requests, then: Then::Plain(then), barrier: false, alone: false }
     }
 
     /// Makes the session wait for the answer before its next command.

@@ -1,17 +1,18 @@
 //! Runs gathered commands: sends their requests, collects the parts, continues when all are there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use pinnace_types::{ConnId, CoreId};
 
-use crate::command::{CommandId, CommandSpec, Run, Split};
-use crate::core::{Core, CoreWire, flatten_out};
+use crate::answer::{Answer, View};
+use crate::command::{CommandId, CommandSpec, Part, Run, Split};
+use crate::core::{Core, CoreWire};
 use crate::exec::Exec;
-use crate::gather::{Continuation, Gather, Next, PartRequest, SessionRef, first_error, sum_of};
+use crate::gather::{Gather, Next, PartRequest, SessionRef, Then, first_error, sum_of};
 use crate::mail::{Ask, ReturnTo};
 use crate::replies::Ticket;
 use crate::session::Hold;
-use pinnace_protocol::{Args, OutBuf, resp};
+use pinnace_protocol::{Args, resp};
 
 /// How many forwarded requests a gathered command counts for: its reply holds many values.
 const GATHER_WEIGHT: u32 = 4;
@@ -20,6 +21,10 @@ const GATHER_WEIGHT: u32 = 4;
 #[derive(Default)]
 pub(crate) struct Gathers {
     pending: BTreeMap<u64, Pending>,
+    /// A gather that has to be alone is under way.
+    is_one_alone: bool,
+    /// Those that wait until it is done; one a session at most, since the session waits with it.
+    waiting: VecDeque<(Awaited, Gather)>,
     next: u64,
 }
 
@@ -34,10 +39,11 @@ struct Awaited {
 
 struct Pending {
     awaited: Awaited,
-    parts: Vec<Option<Vec<u8>>>,
+    parts: Vec<Option<Answer>>,
     missing: usize,
-    then: Continuation,
+    then: Then,
     barrier: bool,
+    alone: bool,
 }
 
 impl Core {
@@ -51,15 +57,31 @@ impl Core {
         } else if entry.forwarded() * GATHER_WEIGHT >= entry.forward_window {
             entry.hold(Hold::Forwarded);
         }
+        if gather.alone && self.gathers.is_one_alone {
+            self.gathers.waiting.push_back((awaited, gather));
+            return;
+        }
+        self.gathers.is_one_alone |= gather.alone;
         self.run_gather(awaited, gather, wire);
+    }
+
+    /// Starts the next one of those that have to be alone; without those whose clients have gone.
+    fn start_waiting<W: CoreWire>(&mut self, wire: &mut W) {
+        self.gathers.is_one_alone = false;
+        while let Some((awaited, gather)) = self.gathers.waiting.pop_front() {
+            if self.sessions.get(awaited.session.conn).is_some() {
+                self.gathers.is_one_alone = true;
+                return self.run_gather(awaited, gather, wire);
+            }
+        }
     }
 
     fn run_gather<W: CoreWire>(&mut self, awaited: Awaited, gather: Gather, wire: &mut W) {
         let session = awaited.session;
         let id = self.gathers.next;
         self.gathers.next += 1;
-        let Gather { requests, then, barrier } = gather;
-        let mut parts: Vec<Option<Vec<u8>>> = Vec::with_capacity(requests.len());
+        let Gather { requests, then, barrier, alone } = gather;
+        let mut parts: Vec<Option<Answer>> = Vec::with_capacity(requests.len());
         let mut missing = 0;
         for (index, request) in requests.iter().enumerate() {
             if request.to == self.config.core {
@@ -70,7 +92,7 @@ impl Core {
                 self.send_part(request, session.resp, ReturnTo::Gather { id, part: index as u32 });
             }
         }
-        let pending = Pending { awaited, parts, missing, then, barrier };
+        let pending = Pending { awaited, parts, missing, then, barrier, alone };
         if missing == 0 {
             self.finish_gather(pending, wire);
         } else {
@@ -81,7 +103,11 @@ impl Core {
     fn send_part(&mut self, request: &PartRequest, resp: resp::Version, return_to: ReturnTo) {
         let ask = self.ask_of(request);
         let args = request.args.iter().map(Vec::as_slice);
-        self.outgoing[request.to.index()].push(ask, resp, return_to, true, args);
+        let outgoing = &mut self.outgoing[request.to.index()];
+        outgoing.push(ask, resp, return_to, true, args);
+        if let Some(value) = &request.large {
+            outgoing.attach(value.clone());
+        }
         self.stats.commands_forwarded_out += 1;
     }
 
@@ -95,7 +121,7 @@ impl Core {
         Ask::Keyed { command: request.command, hash: key.hash(), shard: key.shard() }
     }
 
-    fn run_part_request(&mut self, request: &PartRequest, resp: resp::Version) -> Vec<u8> {
+    fn run_part_request(&mut self, request: &PartRequest, resp: resp::Version) -> Answer {
         let mut bytes = Vec::new();
         let mut ranges = Vec::with_capacity(request.args.len());
         for arg in &request.args {
@@ -103,13 +129,14 @@ impl Core {
             ranges.push(pinnace_protocol::ArgRange { start, len: arg.len() as u32 });
             bytes.extend_from_slice(arg);
         }
-        let mut answer = Vec::new();
+        let mut answer = Answer::default();
+        self.attached.clone_from(&request.large);
         self.run_ask(self.ask_of(request), resp, Args::new(&bytes, &ranges), &mut answer);
         answer
     }
 
     /// Runs a request of this or another core and appends its answer. Keys are on this core.
-    pub(crate) fn run_ask(&mut self, ask: Ask, resp: resp::Version, args: Args<'_>, answer: &mut Vec<u8>) {
+    pub(crate) fn run_ask(&mut self, ask: Ask, resp: resp::Version, args: Args<'_>, answer: &mut Answer) {
         match ask {
             Ask::Keyed { command, hash, shard } => {
                 let spec = self.table.spec(command);
@@ -118,9 +145,12 @@ impl Core {
                 self.run_keyed_into(spec, key, resp, args, answer);
             }
             Ask::Part { command } => {
-                if let Some(part) = self.table.spec(command).part {
-                    part(self, args, resp, answer);
+                match self.table.spec(command).part {
+                    Some(Part::Plain(part)) => part(self, args, resp, answer.bytes()),
+                    Some(Part::Large(part)) => part(self, args, resp, answer),
+                    None => {}
                 }
+                self.attached = None;
             }
             Ask::Native { .. } => self.run_native_ask(args.at(0), answer),
         }
@@ -133,43 +163,38 @@ impl Core {
         first_key: pinnace_engine::Key<'_>,
         resp: resp::Version,
         args: Args<'_>,
-        answer: &mut Vec<u8>,
+        answer: &mut Answer,
     ) {
         let (Run::Keyed(run) | Run::KeyedSplit(run, _) | Run::KeyedOr(run, _)) = spec.run else {
             unreachable!("only keyed commands are asked for by key");
         };
-        let mut out = OutBuf::new();
-        std::mem::swap(out.bytes(), answer);
-        let mut exec = Exec {
-            ks: &mut self.ks,
-            out: &mut out,
-            resp,
-            first_key,
-            scratch: &mut self.scratch,
-            prng: &mut self.prng,
-            limits: &self.config.limits,
-            stats: &mut self.stats,
-        };
-        let errors = exec.stats.error_replies;
-        run(&mut exec, args);
-        if exec.stats.error_replies != errors
+        let errors = self.stats.error_replies;
+        answer.write(|out| {
+            let mut exec = Exec {
+                ks: &mut self.ks,
+                out,
+                resp,
+                first_key,
+                scratch: &mut self.scratch,
+                prng: &mut self.prng,
+                limits: &self.config.limits,
+                stats: &mut self.stats,
+            };
+            run(&mut exec, args);
+        });
+        if self.stats.error_replies != errors
             && let Some(id) = self.table.id(spec.name.as_bytes())
         {
             self.stats.commands[id.index()].failed += 1;
         }
-        if out.is_plain() {
-            std::mem::swap(out.bytes(), answer);
-        } else {
-            flatten_out(answer, &mut out);
-        }
     }
 
     /// A part has come back.
-    pub(crate) fn on_part<W: CoreWire>(&mut self, id: u64, part: u32, bytes: &[u8], wire: &mut W) {
+    pub(crate) fn on_part<W: CoreWire>(&mut self, id: u64, part: u32, view: View<'_>, wire: &mut W) {
         let Some(pending) = self.gathers.pending.get_mut(&id) else { return };
         let slot = &mut pending.parts[part as usize];
         assert!(slot.is_none(), "a core answered one request twice");
-        *slot = Some(bytes.to_vec());
+        slot.insert(Answer::default()).push(view);
         pending.missing -= 1;
         if pending.missing == 0
             && let Some(pending) = self.gathers.pending.remove(&id)
@@ -179,22 +204,26 @@ impl Core {
     }
 
     fn finish_gather<W: CoreWire>(&mut self, pending: Pending, wire: &mut W) {
-        let Pending { awaited, parts, then, barrier, .. } = pending;
+        let Pending { awaited, parts, then, barrier, alone, .. } = pending;
         let Awaited { session, ticket, silent } = awaited;
         let parts = parts.into_iter().flatten().collect();
-        match then(self, session, parts) {
-            Next::Reply(bytes) => {
-                let bytes = if silent { &[] } else { bytes.as_slice() };
-                self.on_awaited_reply(session.conn, ticket, bytes, wire);
-                if barrier {
-                    self.release(session.conn, Hold::Barrier);
-                }
-                self.settle_noop(session.conn, wire);
-            }
+        let reply = match then.run(self, session, parts) {
+            Next::Reply(bytes) => Answer::from(bytes),
+            Next::Large(answer) => answer,
             Next::Gather(mut next) => {
-                next.barrier = barrier;
+                (next.barrier, next.alone) = (barrier, alone);
                 self.run_gather(awaited, next, wire);
+                return self.apply_effects(wire);
             }
+        };
+        let reply = if silent { Answer::default() } else { reply };
+        self.on_awaited_reply(session.conn, ticket, reply.view(), wire);
+        if barrier {
+            self.release(session.conn, Hold::Barrier);
+        }
+        self.settle_noop(session.conn, wire);
+        if alone {
+            self.start_waiting(wire);
         }
         self.apply_effects(wire);
     }
@@ -215,14 +244,23 @@ impl Core {
         for position in spec.keys.positions(args.len()) {
             let owner: CoreId = self.config.shards.core_of(self.ks.key(args.at(position)).shard());
             let index = *of_core[owner.index()].get_or_insert_with(|| {
-                requests.push(PartRequest { to: owner, command, args: vec![args.at(0).to_vec()] });
+                requests.push(PartRequest {
+                    to: owner,
+                    command,
+                    args: vec![args.at(0).to_vec()],
+                    large: None,
+                });
                 requests.len() - 1
             });
             order.push(index);
             let share = (position..(position + step).min(args.len())).map(|at| args.at(at).to_vec());
             requests[index].args.extend(share);
         }
-        Gather { requests, then: Box::new(move |_, _, parts| join(split, &order, &parts)), barrier: false }
+        let then: Then = match split {
+            Split::Elements => Then::Large(Box::new(move |_, _, parts| join_elements(&order, &parts))),
+            _ => Then::Plain(Box::new(move |_, _, parts| join(split, &parts))),
+        };
+        Gather { requests, then, barrier: false, alone: false }
     }
 
     /// Gives a session the reply it has been waiting for at `ticket`, and whatever waited behind it.
@@ -230,17 +268,18 @@ impl Core {
         &mut self,
         conn: ConnId,
         ticket: Ticket,
-        bytes: &[u8],
+        reply: View<'_>,
         wire: &mut W,
     ) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        session.output_bytes += bytes.len() as u64;
+        session.output_bytes += reply.reply_bytes() as u64;
         let Some(out) = wire.out(conn) else { return };
         let spare = &mut self.spare_buffers;
-        let known = session.replies.fill(ticket, bytes, |released| match released {
-            crate::replies::Released::Borrowed(bytes) => out.bytes().extend_from_slice(bytes),
-            crate::replies::Released::Owned(mut bytes) => {
-                out.bytes().extend_from_slice(&bytes);
+        let known = session.replies.fill(ticket, reply, |released| match released {
+            crate::replies::Released::Borrowed(view) => view.write_to(out),
+            crate::replies::Released::Owned(mut answer) => {
+                answer.view().write_to(out);
+                let mut bytes = std::mem::take(answer.bytes());
                 if bytes.capacity() <= 64 << 10 {
                     bytes.clear();
                     spare.push(bytes);
@@ -254,7 +293,7 @@ impl Core {
             return;
         }
         let window_max = self.config.limits.forwarded_max;
-        session.on_forwarded_reply(bytes.len(), window_max);
+        session.on_forwarded_reply(reply.bytes().len(), window_max);
         if over_pause && session.hold == Hold::None {
             session.hold(Hold::Output);
         }
@@ -266,73 +305,82 @@ impl Core {
     }
 }
 
-fn join(split: Split, order: &[usize], parts: &[Vec<u8>]) -> Next {
+fn join(split: Split, parts: &[Vec<u8>]) -> Next {
     let mut out = Vec::new();
-    match split {
-        Split::Elements => join_elements(order, parts, &mut out),
-        Split::Sum => match first_error(parts) {
-            Some(error) => out.extend_from_slice(error),
-            None => resp::integer(&mut out, sum_of(parts)),
-        },
-        Split::AllOk => match first_error(parts) {
-            Some(error) => out.extend_from_slice(error),
-            None => resp::simple(&mut out, "OK"),
-        },
+    match first_error(parts) {
+        Some(error) => out.extend_from_slice(error),
+        None if split == Split::Sum => resp::integer(&mut out, sum_of(parts)),
+        None => resp::simple(&mut out, "OK"),
     }
     Next::Reply(out)
 }
 
 /// Merges arrays of bulk strings and nulls: element `i` is the next one of part `order[i]`.
-fn join_elements(order: &[usize], parts: &[Vec<u8>], out: &mut Vec<u8>) {
-    if let Some(error) = first_error(parts) {
-        out.extend_from_slice(error);
-        return;
+fn join_elements(order: &[usize], parts: &[Answer]) -> Next {
+    let is_error = |part: &&Answer| part.view().bytes().first() == Some(&b'-');
+    if let Some(error) = parts.iter().find(is_error) {
+        return Next::Reply(error.view().bytes().to_vec());
     }
-    let mut rest: Vec<&[u8]> = parts.iter().map(|part| skip_line(part).1).collect();
-    resp::array(out, order.len());
+    let mut rest: Vec<View<'_>> = parts.iter().map(|part| skip_line(part.view())).collect();
+    let mut out = Answer::default();
+    resp::array(out.bytes(), order.len());
     for &index in order {
         let (element, behind) = split_element(rest[index]);
-        out.extend_from_slice(element);
+        out.push(element);
         rest[index] = behind;
     }
+    Next::Large(out)
 }
 
-/// Splits the first line, with its line end, off.
-fn skip_line(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let end = bytes.iter().position(|&b| b == b'\n').expect("our own replies are whole");
-    bytes.split_at(end + 1)
+/// Bytes of the first line, with its line end.
+fn line_bytes(view: View<'_>) -> usize {
+    view.bytes().iter().position(|&b| b == b'\n').expect("our own replies are whole") + 1
+}
+
+/// What follows the first line.
+fn skip_line(view: View<'_>) -> View<'_> {
+    view.split_at(line_bytes(view), 0).1
 }
 
 /// Splits the first element, a bulk string or a null, off.
-fn split_element(bytes: &[u8]) -> (&[u8], &[u8]) {
-    let (header, behind) = skip_line(bytes);
-    let len = match header[0] {
-        b'$' => {
-            std::str::from_utf8(&header[1..header.len() - 2]).ok().and_then(|text| text.parse::<usize>().ok())
-        }
+fn split_element(view: View<'_>) -> (View<'_>, View<'_>) {
+    let header = line_bytes(view);
+    let line = &view.bytes()[..header - 2];
+    let len = match line.split_first() {
+        Some((b'$', len)) => std::str::from_utf8(len).ok().and_then(|text| text.parse::<usize>().ok()),
         _ => None,
     };
-    // `$-1` and `_` are nulls: the line is all there is.
-    let body = len.map_or(0, |len| len + 2);
-    bytes.split_at(bytes.len() - behind.len() + body)
+    // A large value stands where the bytes would be. `$-1` and `_` are nulls: the line is all there is.
+    let is_large = view.has_value_at(header);
+    let body = len.map_or(0, |len| if is_large { 2 } else { len + 2 });
+    view.split_at(header + body, usize::from(is_large))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn joined(order: &[usize], parts: &[&[u8]]) -> Vec<u8> {
+        let parts: Vec<Answer> = parts.iter().map(|part| Answer::from(part.to_vec())).collect();
+        match join_elements(order, &parts) {
+            Next::Reply(bytes) => bytes,
+            Next::Large(answer) => answer.into_bytes(),
+            Next::Gather(_) => panic!("a join is one step"),
+        }
+    }
+
     #[test]
     fn elements_come_back_in_the_order_of_the_keys() {
-        let parts = vec![b"*2\r\n$1\r\na\r\n$-1\r\n".to_vec(), b"*1\r\n$2\r\n\r\n\r\n".to_vec()];
-        let mut out = Vec::new();
-        join_elements(&[0, 1, 0], &parts, &mut out);
-        assert_eq!(out, b"*3\r\n$1\r\na\r\n$2\r\n\r\n\r\n$-1\r\n");
+        let parts: [&[u8]; 2] = [b"*2\r\n$1\r\na\r\n$-1\r\n", b"*1\r\n$2\r\n\r\n\r\n"];
+        assert_eq!(joined(&[0, 1, 0], &parts), b"*3\r\n$1\r\na\r\n$2\r\n\r\n\r\n$-1\r\n");
     }
 
     #[test]
     fn an_error_of_one_part_is_the_reply() {
-        let parts = vec![b"+OK\r\n".to_vec(), b"-OOM no\r\n".to_vec()];
-        let Next::Reply(reply) = join(Split::AllOk, &[], &parts) else { panic!("a join is one step") };
+        let parts: [&[u8]; 2] = [b"+OK\r\n", b"-OOM no\r\n"];
+        assert_eq!(joined(&[0, 1], &[b"*1\r\n$-1\r\n", parts[1]]), b"-OOM no\r\n");
+        let parts = parts.map(<[u8]>::to_vec);
+        let Next::Reply(reply) = join(Split::AllOk, &parts) else { panic!("a join is one step") };
         assert_eq!(reply, b"-OOM no\r\n");
     }
 }

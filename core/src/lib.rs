@@ -4,6 +4,7 @@
 //! simulator alike.
 #![forbid(unsafe_code)]
 
+mod answer;
 mod batch;
 mod command;
 mod commands;

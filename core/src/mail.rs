@@ -2,10 +2,12 @@
 //! destination and turn; the same box carries the answers home and is used again, so that a steady
 //! stream of forwarded requests allocates nothing.
 
+use pinnace_engine::PinnedValue;
 use pinnace_protocol::wire::DetachedSocket;
 use pinnace_protocol::{ArgRange, Args, resp};
 use pinnace_types::{ConnId, KeyHash, ShardId};
 
+use crate::answer::{Answer, Mark, View};
 use crate::command::CommandId;
 use crate::replies::Ticket;
 use crate::server::control::Control;
@@ -101,7 +103,7 @@ pub struct Request {
     range_start: u32,
     range_count: u32,
     /// Where this request's answer ends in `answers`.
-    answer_end: usize,
+    answer_end: Mark,
 }
 
 /// Requests of one core for another, and the answers.
@@ -110,7 +112,9 @@ pub struct Handover {
     requests: Vec<Request>,
     ranges: Vec<ArgRange>,
     bytes: Vec<u8>,
-    answers: Vec<u8>,
+    /// Large values that go with requests, by the index of the request.
+    attached: Vec<(usize, PinnedValue)>,
+    answers: Answer,
 }
 
 /// Buffers larger than this are not kept for the next use.
@@ -160,8 +164,18 @@ impl Handover {
             bytes_start,
             range_start,
             range_count,
-            answer_end: 0,
+            answer_end: Mark::default(),
         });
+    }
+
+    /// Lets a large value go with the request that was added last.
+    pub(crate) fn attach(&mut self, value: PinnedValue) {
+        self.attached.push((self.requests.len() - 1, value));
+    }
+
+    /// The large value that goes with request `index`.
+    pub(crate) fn attached(&self, index: usize) -> Option<&PinnedValue> {
+        self.attached.iter().find(|(request, _)| *request == index).map(|(_, value)| value)
     }
 
     /// Request `index`.
@@ -183,37 +197,40 @@ impl Handover {
         for request in index..self.requests.len() {
             let Request { ask, resp, return_to, touching, .. } = self.requests[request];
             rest.push(ask, resp, return_to, touching, self.args(request).iter());
+            if let Some(value) = self.attached(request) {
+                rest.attach(value.clone());
+            }
         }
+        self.attached.retain(|(request, _)| *request < index);
         self.requests.truncate(index);
     }
 
-    /// Takes the buffer that answers are appended to, so that requests can be read meanwhile.
-    pub(crate) fn take_answers(&mut self) -> Vec<u8> {
+    /// Takes what answers are appended to, so that requests can be read meanwhile.
+    pub(crate) fn take_answers(&mut self) -> Answer {
         std::mem::take(&mut self.answers)
     }
 
-    pub(crate) fn set_answer_end(&mut self, index: usize, end: usize) {
+    pub(crate) fn set_answer_end(&mut self, index: usize, end: Mark) {
         self.requests[index].answer_end = end;
     }
 
-    pub(crate) fn put_answers(&mut self, answers: Vec<u8>) {
+    pub(crate) fn put_answers(&mut self, answers: Answer) {
         self.answers = answers;
     }
 
     /// The answer of request `index`.
-    #[must_use]
-    pub fn answer(&self, index: usize) -> &[u8] {
-        let start = if index == 0 { 0 } else { self.requests[index - 1].answer_end };
-        &self.answers[start..self.requests[index].answer_end]
+    pub(crate) fn answer(&self, index: usize) -> View<'_> {
+        let start = if index == 0 { Mark::default() } else { self.requests[index - 1].answer_end };
+        self.answers.between(start, self.requests[index].answer_end)
     }
 
     /// Empties it for its next use.
     pub fn clear(&mut self) {
         self.requests.clear();
         self.ranges.clear();
-        for buffer in [&mut self.bytes, &mut self.answers] {
-            buffer.clear();
-            buffer.shrink_to(KEEP_BYTES_MAX);
-        }
+        self.attached = Vec::new();
+        self.bytes.clear();
+        self.bytes.shrink_to(KEEP_BYTES_MAX);
+        self.answers.clear(KEEP_BYTES_MAX);
     }
 }

@@ -3,17 +3,18 @@
 
 use pinnace_engine::{Key, Keyspace, PinnedValue, ValueRef, WriteError};
 use pinnace_protocol::native::{
-    self, Features, Flags, Frame, HelloReply, HelloRequest, IncrementBody, MultiGetItems, MultiGetKeys,
-    Opcode, Options, Status,
+    self, Features, Flags, Frame, HelloReply, HelloRequest, IncrementBody, MultiGetKeys, Opcode, Options,
+    Status,
 };
 use pinnace_protocol::{Args, OutBuf, resp};
 use pinnace_types::{ConnId, CoreId, Deadline, ShardId, UnixMillis};
 
+use crate::answer::{Answer, View};
 use crate::batch::{Op, Route, Timing};
-use crate::command::{CommandSpec, Flags as CommandFlags, KeySpec, Run};
-use crate::core::{Core, CoreWire, flatten_out};
+use crate::command::{CommandSpec, Flags as CommandFlags, KeySpec, Part, Run};
+use crate::core::{Core, CoreWire};
 use crate::effects::Effect;
-use crate::gather::{Gather, Next, PartRequest, SessionRef};
+use crate::gather::{Gather, Next, PartRequest, SessionRef, Then};
 use crate::mail::{Ask, ReturnTo};
 use crate::session::{Hold, Session};
 
@@ -30,7 +31,7 @@ pub(crate) static SPECS: &[CommandSpec] = &[CommandSpec {
     flags: CommandFlags::READONLY,
     keys: KeySpec::ALL,
     run: Run::Internal,
-    part: Some(multi_get_part),
+    part: Some(Part::Large(multi_get_part)),
     group: "internal",
     since: "7.2.0",
     summary: "The keys of a native multi-get that one core owns.",
@@ -78,20 +79,13 @@ impl Core {
     }
 
     /// Runs a keyed frame of a client of another core.
-    pub(crate) fn run_native_ask(&mut self, raw: &[u8], answer: &mut Vec<u8>) {
+    pub(crate) fn run_native_ask(&mut self, raw: &[u8], answer: &mut Answer) {
         let Ok(Some((frame, _))) = native::decode(raw, &self.native_limits) else {
             unreachable!("the frame was whole when it was forwarded");
         };
         let key = self.ks.key(frame.key);
-        let mut out: OutBuf<PinnedValue> = OutBuf::new();
-        std::mem::swap(out.bytes(), answer);
-        run_keyed(&mut self.ks, &mut self.scratch, &frame, &key, &mut out);
+        answer.write(|out| run_keyed(&mut self.ks, &mut self.scratch, &frame, &key, out));
         self.stats.commands_processed += 1;
-        if out.is_plain() {
-            std::mem::swap(out.bytes(), answer);
-        } else {
-            flatten_out(answer, &mut out);
-        }
     }
 
     fn run_keyless<W: CoreWire>(&mut self, op: &Op, frame: &Frame<'_>, wire: &mut W) {
@@ -229,70 +223,65 @@ impl Core {
         for bytes in keys {
             let to = self.config.shards.core_of(self.ks.key(bytes).shard());
             let index = *of_core[to.index()].get_or_insert_with(|| {
-                requests.push(PartRequest { to, command, args: vec![versions.to_vec()] });
+                requests.push(PartRequest { to, command, args: vec![versions.to_vec()], large: None });
                 requests.len() - 1
             });
             requests[index].args.push(bytes.to_vec());
             order.push(index);
         }
         let id = frame.request_id;
-        let then =
-            Box::new(move |_: &mut Core, _, parts: Vec<Vec<u8>>| Next::Reply(join_items(id, &order, &parts)));
-        self.start_gather(session_ref, Gather { requests, then, barrier: false }, wire);
+        let then = Then::Large(Box::new(move |_, _, parts| Next::Large(join_items(id, &order, &parts))));
+        self.start_gather(session_ref, Gather { requests, then, barrier: false, alone: false }, wire);
     }
 }
 
 /// The items of the keys `args[1..]`; `args[0]` is `1` if versions are wanted.
-fn multi_get_part(core: &mut Core, args: Args<'_>, _: resp::Version, out: &mut Vec<u8>) {
+fn multi_get_part(core: &mut Core, args: Args<'_>, _: resp::Version, answer: &mut Answer) {
     let versions = args.at(0) == b"1";
-    let reply = native::begin_multi_get_reply(out, 0, args.len() as u32 - 1);
     for bytes in args.from(1).iter() {
         let key = core.ks.key(bytes);
         let version = if versions { core.ks.version(&key).ok().flatten().map(|v| v.0) } else { None };
-        match core.ks.get(&key) {
-            None => native::push_multi_get_item(out, Status::NOT_FOUND, &[], 0, None),
-            Some(entry) => {
-                let deadline = entry.deadline.to_raw();
-                match entry.value {
-                    ValueRef::Bytes(value) => {
-                        native::push_multi_get_item(out, Status::OK, value, deadline, version)
-                    }
-                    large @ ValueRef::Large(_) => {
-                        let mut value = Vec::with_capacity(large.len());
-                        large.copy_to(&mut value);
-                        native::push_multi_get_item(out, Status::OK, &value, deadline, version);
-                    }
-                }
+        let out = answer.bytes();
+        let Some(entry) = core.ks.get(&key) else {
+            native::push_multi_get_item(out, Status::NOT_FOUND, &[], 0, None);
+            continue;
+        };
+        let deadline = entry.deadline.to_raw();
+        match entry.value {
+            ValueRef::Bytes(value) => native::push_multi_get_item(out, Status::OK, value, deadline, version),
+            ValueRef::Large(large) => {
+                let len = large.len();
+                native::push_multi_get_item_header(out, Status::OK, len, deadline, version);
+                answer.push_value(large.clone());
+                native::encode_padding(answer.bytes(), len);
             }
         }
-    }
-    if native::finish_multi_get_reply(out, reply).is_err() {
-        out.clear();
     }
 }
 
 /// One reply of the parts: item `i` is the next one of part `order[i]`.
-fn join_items(request_id: u32, order: &[usize], parts: &[Vec<u8>]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(parts.iter().map(Vec::len).sum());
-    let too_large = |out: &mut Vec<u8>| {
-        let text = "the items together are longer than a frame can be";
-        native::encode_error(out, Opcode::MULTI_GET, request_id, Status::TOO_LARGE, text);
-    };
-    let items: Option<Vec<MultiGetItems<'_>>> =
-        parts.iter().map(|part| MultiGetItems::decode(part.get(native::HEADER_BYTES..)?)).collect();
-    let Some(mut items) = items else {
-        too_large(&mut out);
-        return out;
-    };
-    let reply = native::begin_multi_get_reply(&mut out, request_id, order.len() as u32);
+fn join_items(request_id: u32, order: &[usize], parts: &[Answer]) -> Answer {
+    let mut answer = Answer::from(Vec::with_capacity(parts.iter().map(Answer::owned_bytes).sum()));
+    let mut rest: Vec<View<'_>> = parts.iter().map(Answer::view).collect();
+    let reply = native::begin_multi_get_reply(answer.bytes(), request_id, order.len() as u32);
     for &index in order {
-        let item = items[index].next().expect("a part has one item per key");
-        native::push_multi_get_item(&mut out, item.status, item.value, item.deadline, item.version);
+        let view = rest[index];
+        let layout = native::multi_get_item_layout(view.bytes());
+        let (before, behind) = layout.expect("a part has one item per key");
+        // A large value stands where its bytes would be.
+        let large = if view.has_value_at(before) { view.values().next() } else { None };
+        let large_bytes = large.map_or(0, |value| value.len());
+        let (item, others) = view.split_at(before + behind - large_bytes, usize::from(large.is_some()));
+        answer.push(item);
+        rest[index] = others;
     }
-    if native::finish_multi_get_reply(&mut out, reply).is_err() {
-        too_large(&mut out);
+    let shared_bytes = answer.view().reply_bytes() - answer.owned_bytes();
+    if native::finish_multi_get_reply(answer.bytes(), reply, shared_bytes).is_err() {
+        answer = Answer::default();
+        let text = "the items together are longer than a frame can be";
+        native::encode_error(answer.bytes(), Opcode::MULTI_GET, request_id, Status::TOO_LARGE, text);
     }
-    out
+    answer
 }
 
 fn unsupported(out: &mut Vec<u8>, frame: &Frame<'_>) {

@@ -3,6 +3,11 @@
 
 use std::collections::VecDeque;
 
+use pinnace_engine::PinnedValue;
+use pinnace_protocol::OutBuf;
+
+use crate::answer::{Answer, View};
+
 /// The place of a reply that is awaited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ticket(pub u32);
@@ -12,7 +17,7 @@ pub struct Ticket(pub u32);
 #[derive(Debug, Default)]
 pub struct ReplyQueue {
     /// `None`: awaited. The front is never `Some` for longer than one call of `fill`.
-    slots: VecDeque<Option<Vec<u8>>>,
+    slots: VecDeque<Option<Answer>>,
     /// The ticket of the front slot; wraps.
     first: u32,
     waiting: u32,
@@ -42,25 +47,32 @@ impl ReplyQueue {
 
     /// Queues a reply that is there already behind the ones that are awaited. `spare` supplies an
     /// empty vector when a new one is needed.
-    pub fn push(&mut self, bytes: &[u8], spare: impl FnOnce() -> Vec<u8>) {
+    pub(crate) fn push(&mut self, reply: &mut OutBuf<PinnedValue>, spare: impl FnOnce() -> Vec<u8>) {
         debug_assert!(!self.slots.is_empty(), "with nothing awaited a reply goes to the output");
         if let Some(Some(last)) = self.slots.back_mut() {
-            last.extend_from_slice(bytes);
+            last.append(reply);
             return;
         }
-        let mut buffer = spare();
-        buffer.extend_from_slice(bytes);
-        self.slots.push_back(Some(buffer));
+        let mut answer = Answer::from(spare());
+        answer.append(reply);
+        self.slots.push_back(Some(answer));
     }
 
     /// The awaited reply `ticket` has come. Every reply that is complete now and has nothing
     /// awaited before it is passed to `release`, in order. Returns false for a ticket that is not
     /// awaited, which a correct peer core never sends.
-    pub fn fill(&mut self, ticket: Ticket, bytes: &[u8], mut release: impl FnMut(Released<'_>)) -> bool {
+    pub(crate) fn fill(
+        &mut self,
+        ticket: Ticket,
+        reply: View<'_>,
+        mut release: impl FnMut(Released<'_>),
+    ) -> bool {
         let index = ticket.0.wrapping_sub(self.first) as usize;
         match self.slots.get_mut(index) {
             Some(slot @ None) if index > 0 => {
-                *slot = Some(bytes.to_vec());
+                let mut answer = Answer::default();
+                answer.push(reply);
+                *slot = Some(answer);
                 self.waiting -= 1;
                 return true;
             }
@@ -70,11 +82,11 @@ impl ReplyQueue {
         self.waiting -= 1;
         self.slots.pop_front();
         self.first = self.first.wrapping_add(1);
-        release(Released::Borrowed(bytes));
+        release(Released::Borrowed(reply));
         while let Some(Some(_)) = self.slots.front() {
-            let buffer = self.slots.pop_front().flatten().expect("the front was just seen to be complete");
+            let answer = self.slots.pop_front().flatten().expect("the front was just seen to be complete");
             self.first = self.first.wrapping_add(1);
-            release(Released::Owned(buffer));
+            release(Released::Owned(answer));
         }
         true
     }
@@ -82,22 +94,32 @@ impl ReplyQueue {
 
 /// A reply that may go to the output now.
 #[derive(Debug)]
-pub enum Released<'a> {
+pub(crate) enum Released<'a> {
     /// The reply that has just come.
-    Borrowed(&'a [u8]),
-    /// A reply that had been waiting for it; the vector can be used again.
-    Owned(Vec<u8>),
+    Borrowed(View<'a>),
+    /// A reply that had been waiting for it; its vector can be used again.
+    Owned(Answer),
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Released, ReplyQueue, Ticket};
+    use super::{Answer, OutBuf, Released, ReplyQueue, Ticket};
+
+    fn reply(bytes: &[u8]) -> Answer {
+        Answer::from(bytes.to_vec())
+    }
+
+    fn push(queue: &mut ReplyQueue, bytes: &[u8]) {
+        let mut out = OutBuf::new();
+        out.bytes().extend_from_slice(bytes);
+        queue.push(&mut out, Vec::new);
+    }
 
     fn fill(queue: &mut ReplyQueue, ticket: Ticket, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        let known = queue.fill(ticket, bytes, |released| match released {
-            Released::Borrowed(bytes) => out.extend_from_slice(bytes),
-            Released::Owned(bytes) => out.extend_from_slice(&bytes),
+        let known = queue.fill(ticket, reply(bytes).view(), |released| match released {
+            Released::Borrowed(view) => out.extend_from_slice(view.bytes()),
+            Released::Owned(answer) => out.extend_from_slice(&answer.into_bytes()),
         });
         assert!(known);
         out
@@ -108,11 +130,11 @@ mod tests {
         // The ticket counter wraps.
         let mut queue = ReplyQueue { first: u32::MAX, ..ReplyQueue::default() };
         let a = queue.wait();
-        queue.push(b"b", Vec::new);
-        queue.push(b"c", Vec::new);
+        push(&mut queue, b"b");
+        push(&mut queue, b"c");
         let d = queue.wait();
         let e = queue.wait();
-        queue.push(b"f", Vec::new);
+        push(&mut queue, b"f");
         assert_eq!(queue.waiting(), 3);
         assert_eq!(fill(&mut queue, e, b"e"), b"");
         assert_eq!(fill(&mut queue, a, b"a"), b"abc");
@@ -127,8 +149,8 @@ mod tests {
         let ticket = queue.wait();
         let other = queue.wait();
         assert_eq!(fill(&mut queue, other, b"x"), b"");
-        assert!(!queue.fill(other, b"x", |_| panic!("nothing is due")));
+        assert!(!queue.fill(other, reply(b"x").view(), |_| panic!("nothing is due")));
         assert_eq!(fill(&mut queue, ticket, b"y"), b"yx");
-        assert!(!queue.fill(ticket, b"y", |_| panic!("nothing is due")));
+        assert!(!queue.fill(ticket, reply(b"y").view(), |_| panic!("nothing is due")));
     }
 }

@@ -10,10 +10,11 @@ use std::collections::VecDeque;
 use pinnace_protocol::{ArgRange, Args, resp};
 use pinnace_types::{ConnId, ShardId};
 
-use crate::command::{CommandId, CommandSpec, Flags, KeySpec, Run};
+use crate::answer::{Answer, View};
+use crate::command::{CommandId, CommandSpec, Flags, KeySpec, Part, Run};
 use crate::core::Core;
 use crate::dispatch::{CROSSSLOT, Check};
-use crate::gather::{Continuation, Gather, Next, Outcome, PartRequest, SessionRef};
+use crate::gather::{Gather, Next, Outcome, PartRequest, SessionRef, Then};
 
 /// A key under WATCH.
 #[derive(Debug)]
@@ -88,14 +89,14 @@ pub(crate) static SPECS: &[CommandSpec] = &[
             .and(Flags::STALE)
             .and(Flags::SKIP_SLOWLOG)
             .and(Flags::IN_MULTI),
-        part: Some(exec_part),
+        part: Some(Part::Large(exec_part)),
         complexity: "Depends on commands in the transaction",
         ..spec("exec", 1, exec, "Executes all commands in a transaction.")
     },
     CommandSpec {
         since: "2.2.0",
         keys: KeySpec::ALL,
-        part: Some(watch_part),
+        part: Some(Part::Plain(watch_part)),
         complexity: "O(1) for every key.",
         ..spec("watch", -2, watch, "Monitors changes to keys to determine the execution of a transaction.")
     },
@@ -200,13 +201,16 @@ fn watch(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>
             let key = core.ks.key(bytes);
             keys.push((bytes.to_vec(), key.shard()));
             let to = core.config.shards.core_of(key.shard());
-            PartRequest { to, command, args: vec![b"watch".to_vec(), bytes.to_vec()] }
+            PartRequest { to, command, args: vec![b"watch".to_vec(), bytes.to_vec()], large: None }
         })
         .collect();
     Outcome::Gather(Gather {
         requests,
-        then: Box::new(move |core, session, parts| Next::Reply(watched(core, session, keys, &parts))),
+        then: Then::Plain(Box::new(move |core, session, parts| {
+            Next::Reply(watched(core, session, keys, &parts))
+        })),
         barrier: true,
+        alone: false,
     })
 }
 
@@ -263,26 +267,27 @@ fn exec(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>)
         core.monitor_feed(session, args);
     }
     let to = transaction.shard.map_or(core.config.core, |shard| core.config.shards.core_of(shard));
-    let request = PartRequest { to, command, args: pack(&transaction, &watched) };
+    let request = PartRequest { to, command, args: pack(&transaction, &watched), large: None };
     let queue = transaction.commands;
     Outcome::Gather(Gather {
         requests: vec![request],
-        then: Box::new(|core, session, mut parts| {
+        then: Then::Large(Box::new(|core, session, mut parts| {
             assemble(core, session, queue, &parts.pop().unwrap_or_default())
-        }),
+        })),
         barrier: true,
+        alone: false,
     })
 }
 
 /// Puts the replies of a transaction together, in the order of its commands: those of the keyed
 /// ones have come from the core that owns the keys, the others run here, with their session.
-fn assemble(core: &mut Core, session: SessionRef, queue: Vec<Queued>, keyed: &[u8]) -> Next {
-    let mut reply = Vec::new();
-    let Some(keyed) = split_replies(keyed) else {
-        resp::null_array(&mut reply, session.resp);
-        return Next::Reply(reply);
+fn assemble(core: &mut Core, session: SessionRef, queue: Vec<Queued>, keyed: &Answer) -> Next {
+    let mut reply = Answer::default();
+    let Some(keyed) = split_replies(keyed.view()) else {
+        resp::null_array(reply.bytes(), session.resp);
+        return Next::Large(reply);
     };
-    resp::array(&mut reply, queue.len());
+    resp::array(reply.bytes(), queue.len());
     Assembly { queue: queue.into(), keyed: keyed.into(), reply }.go_on(core, session)
 }
 
@@ -290,36 +295,41 @@ fn assemble(core: &mut Core, session: SessionRef, queue: Vec<Queued>, keyed: &[u
 struct Assembly {
     queue: VecDeque<Queued>,
     /// Replies of the keyed commands that are still in the queue.
-    keyed: VecDeque<Vec<u8>>,
-    reply: Vec<u8>,
+    keyed: VecDeque<Answer>,
+    reply: Answer,
 }
 
 impl Assembly {
     fn go_on(mut self, core: &mut Core, session: SessionRef) -> Next {
         while let Some(command) = self.queue.pop_front() {
             if command.keyed {
-                self.reply.extend(self.keyed.pop_front().expect("every keyed command was answered"));
+                let reply = self.keyed.pop_front().expect("every keyed command was answered");
+                self.reply.push(reply.view());
                 continue;
             }
-            let outcome = with_args(&command.args, |args| run_here(core, session, args, &mut self.reply));
+            let outcome = with_args(&command.args, |args| run_here(core, session, args, self.reply.bytes()));
             if let Outcome::Gather(gather) = outcome {
                 return Next::Gather(self.behind(gather));
             }
         }
-        Next::Reply(self.reply)
+        Next::Large(self.reply)
     }
 
     /// Goes on once a gathered command of the queue is answered.
     fn behind(mut self, gather: Gather) -> Gather {
         let Gather { requests, then, .. } = gather;
-        let then: Continuation = Box::new(move |core, session, parts| match then(core, session, parts) {
+        let then = move |core: &mut Core, session, parts| match then.run(core, session, parts) {
             Next::Gather(gather) => Next::Gather(self.behind(gather)),
             Next::Reply(reply) => {
-                self.reply.extend(reply);
+                self.reply.bytes().extend(reply);
                 self.go_on(core, session)
             }
-        });
-        Gather { requests, then, barrier: true }
+            Next::Large(reply) => {
+                self.reply.push(reply.view());
+                self.go_on(core, session)
+            }
+        };
+        Gather { requests, then: Then::Large(Box::new(then)), barrier: true, alone: false }
     }
 }
 
@@ -369,16 +379,30 @@ fn pack(transaction: &Transaction, watched: &[Watched]) -> Vec<Vec<u8>> {
     args
 }
 
+/// In front of every reply of [`exec_part`]: its bytes and its large values, 8 bytes each.
+const REPLY_HEADER_BYTES: usize = 16;
+
+fn reply_header(bytes: usize, values: usize) -> [u8; REPLY_HEADER_BYTES] {
+    (bytes as u128 | (values as u128) << 64).to_le_bytes()
+}
+
 /// Splits what [`exec_part`] wrote; `None` if a watched key had changed.
-fn split_replies(part: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let (changed, mut rest) = part.split_first()?;
+fn split_replies(part: View<'_>) -> Option<Vec<Answer>> {
+    if part.bytes().first() != Some(&0) {
+        return None;
+    }
+    let mut rest = part.split_at(1, 0).1;
     let mut replies = Vec::new();
-    while let Some((len, behind)) = rest.split_first_chunk::<8>() {
-        let (reply, behind) = behind.split_at(u64::from_le_bytes(*len) as usize);
-        replies.push(reply.to_vec());
+    while let Some((header, _)) = rest.bytes().split_first_chunk::<REPLY_HEADER_BYTES>() {
+        let header = u128::from_le_bytes(*header);
+        let behind = rest.split_at(REPLY_HEADER_BYTES, 0).1;
+        let (reply, behind) = behind.split_at(header as u64 as usize, (header >> 64) as usize);
+        let mut answer = Answer::default();
+        answer.push(reply);
+        replies.push(answer);
         rest = behind;
     }
-    (*changed == 0).then_some(replies)
+    Some(replies)
 }
 
 /// Reads what [`pack`] wrote.
@@ -400,8 +424,8 @@ impl<'a> Unpack<'a> {
 }
 
 /// Checks the watched keys and runs the keyed commands. Writes whether a key had changed, as 0 or 1,
-/// then every reply behind its length in 8 bytes.
-fn exec_part(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut Vec<u8>) {
+/// then every reply behind its [`reply_header`].
+fn exec_part(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut Answer) {
     let mut unpack = Unpack { args, at: 1 };
     let mut changed = false;
     for _ in 0..unpack.count() {
@@ -412,22 +436,22 @@ fn exec_part(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut Vec
             Err(_) => true,
         };
     }
-    out.push(u8::from(changed));
+    out.bytes().push(u8::from(changed));
     if changed {
         return;
     }
     for _ in 0..unpack.count() {
         let command: Vec<Vec<u8>> = (0..unpack.count()).map(|_| unpack.next().to_vec()).collect();
-        let start = out.len();
-        out.extend_from_slice(&[0; 8]);
-        with_args(&command, |args| run_queued(core, args, resp, out));
-        let len = (out.len() - start - 8) as u64;
-        out[start..start + 8].copy_from_slice(&len.to_le_bytes());
+        let mut reply = Answer::default();
+        with_args(&command, |args| run_queued(core, args, resp, &mut reply));
+        let view = reply.view();
+        out.bytes().extend_from_slice(&reply_header(view.bytes().len(), view.value_count()));
+        out.push(view);
     }
 }
 
 /// Runs one keyed command on the core that owns the transaction's keys.
-fn run_queued(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut Vec<u8>) {
+fn run_queued(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut Answer) {
     let id = core.resolve_command(args).expect("it was found when it was queued");
     let spec = core.table.spec(id);
     let started_ns = (core.config.clock_ns)();

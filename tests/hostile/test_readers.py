@@ -33,8 +33,6 @@ def push(sock, data, seconds):
 @pytest.mark.parametrize("size", [100, 64 << 10, 4 << 20])
 def test_large_replies_that_nobody_reads(guard, stricter_than_redis, size):
     """Fifty clients ask for gigabytes and read nothing."""
-    if size == 4 << 20 and guard.node.options.cores > 1:
-        pytest.xfail("one MGET of 64 MiB over two cores is copied for each client: docs/operations.md, Sizing")
     with guard.node.connect() as connection:
         for number in range(16):
             connection("SET", "large:%d" % number, b"x" * size)

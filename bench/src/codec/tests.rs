@@ -154,6 +154,6 @@ fn native_replies_carry_id_outcome_and_version() {
     native::push_multi_get_item(&mut bytes, native::Status::OK, b"a", 0, None);
     native::push_multi_get_item(&mut bytes, native::Status::NOT_FOUND, b"", 0, None);
     native::push_multi_get_item(&mut bytes, native::Status::OK, b"", 0, Some(1));
-    native::finish_multi_get_reply(&mut bytes, reply).unwrap();
+    native::finish_multi_get_reply(&mut bytes, reply, 0).unwrap();
     assert_eq!(items(&mut codec, &bytes), [Some(b"a".to_vec()), None, Some(Vec::new())]);
 }

@@ -11,6 +11,7 @@ pub use table::{CommandId, CommandTable};
 
 use pinnace_protocol::{Args, resp};
 
+use crate::answer::Answer;
 use crate::core::Core;
 use crate::exec::KeyedRun;
 use crate::gather::{Outcome, SessionRef};
@@ -75,6 +76,18 @@ pub type SessionRun = fn(&mut Core, SessionRef, Args<'_>, &mut Vec<u8>) -> Outco
 /// between this function and the one that joins the parts.
 pub type PartRun = fn(&mut Core, Args<'_>, resp::Version, &mut Vec<u8>);
 
+/// As [`PartRun`], for what may hold large values.
+pub(crate) type LargePartRun = fn(&mut Core, Args<'_>, resp::Version, &mut Answer);
+
+/// What a core does when it is asked for its part.
+#[derive(Clone, Copy)]
+pub(crate) enum Part {
+    /// It answers with bytes.
+    Plain(PartRun),
+    /// It answers with bytes and large values.
+    Large(LargePartRun),
+}
+
 /// How a command runs.
 #[derive(Clone, Copy)]
 pub enum Run {
@@ -103,7 +116,7 @@ pub struct CommandSpec {
     /// How it runs.
     pub run: Run,
     /// What a core does when it is asked for its part, for gathered commands.
-    pub part: Option<PartRun>,
+    pub(crate) part: Option<Part>,
     /// Redis' group of the command, for COMMAND DOCS: `string`, `generic`, `connection` ...
     pub group: &'static str,
     /// First Redis version that had it.

@@ -14,19 +14,24 @@
 //! Cores ask each other with `_fetch`, `_store` and `_drop`, which clients cannot call.
 
 use pinnace_engine::value::bits::Fold;
-use pinnace_engine::{Version, WriteError};
+use pinnace_engine::{PinnedValue, ValueRef, Version, WriteError};
 use pinnace_protocol::{Args, resp};
 use pinnace_types::{CoreId, Deadline};
 
 use super::refusal::{NO_SUCH_KEY, Refusal, write_error_text};
 use super::transfer::parse_copy;
-use super::{bitmap, docs, spec, with_part};
-use crate::command::{CommandSpec, Flags, KeySpec, PartRun, Run};
+use super::value::slices_of;
+use super::{bitmap, docs, spec};
+use crate::answer::Answer;
+use crate::command::{CommandSpec, Flags, KeySpec, Part, Run};
 use crate::core::Core;
-use crate::gather::{Continuation, Gather, Next, Outcome, PartRequest, SessionRef};
+use crate::gather::{Continuation, Gather, LargeContinuation, Next, Outcome, PartRequest, SessionRef, Then};
 
-pub(super) static SPECS: &[CommandSpec] =
-    &[internal("_fetch", fetch_part), internal("_store", store_part), internal("_drop", drop_part)];
+pub(super) static SPECS: &[CommandSpec] = &[
+    internal("_fetch", Part::Large(fetch_part)),
+    internal("_store", Part::Plain(store_part)),
+    internal("_drop", Part::Plain(drop_part)),
+];
 
 const TRY_AGAIN: &str =
     "TRYAGAIN The key was written to again and again while it was being renamed across cores";
@@ -35,9 +40,9 @@ const TRY_AGAIN: &str =
 /// little enough for one that is written to without end.
 const ATTEMPTS_MAX: u8 = 16;
 
-const fn internal(name: &'static str, part: PartRun) -> CommandSpec {
+const fn internal(name: &'static str, part: Part) -> CommandSpec {
     let docs = docs("generic", "7.2.0", "O(N)", "Moves values between the cores of a node.");
-    with_part(spec(name, -2, Flags::NONE, KeySpec::ONE, Run::Internal, docs), part)
+    CommandSpec { part: Some(part), ..spec(name, -2, Flags::NONE, KeySpec::ONE, Run::Internal, docs) }
 }
 
 // What cores ask each other.
@@ -79,7 +84,22 @@ struct Fetched {
     deadline: Deadline,
     /// 0 unless asked for.
     version: u64,
-    value: Vec<u8>,
+    value: Value,
+}
+
+/// Copied if it is small, shared with its core if it is large.
+enum Value {
+    Small(Vec<u8>),
+    Large(PinnedValue),
+}
+
+impl Value {
+    fn slices(&self) -> Vec<&[u8]> {
+        match self {
+            Self::Small(bytes) => vec![bytes],
+            Self::Large(value) => slices_of(value),
+        }
+    }
 }
 
 impl Fetched {
@@ -88,10 +108,16 @@ impl Fetched {
     const TAG: u8 = b'=';
 
     /// Reads an answer of `_fetch`: empty for an absent key.
-    fn decode(part: &[u8]) -> Option<Self> {
-        let (header, value) = part.strip_prefix(&[Self::TAG])?.split_at_checked(Self::HEADER_BYTES)?;
+    fn decode(part: &Answer) -> Option<Self> {
+        let view = part.view();
+        let (header, value) =
+            view.bytes().strip_prefix(&[Self::TAG])?.split_at_checked(Self::HEADER_BYTES)?;
+        let value = match view.values().next() {
+            Some(large) => Value::Large(large.clone()),
+            None => Value::Small(value.to_vec()),
+        };
         let [deadline, version] = [0, 1].map(|index| u64::from_le_bytes(header.as_chunks().0[index]));
-        Some(Self { deadline: Deadline::from_raw(deadline), version, value: value.to_vec() })
+        Some(Self { deadline: Deadline::from_raw(deadline), version, value })
     }
 }
 
@@ -103,25 +129,28 @@ fn write_error(core: &mut Core, error: &WriteError, out: &mut Vec<u8>) {
 
 /// `_fetch key [versioned]`: the value with its deadline, and its version if asked for; nothing if
 /// there is none; a RESP error if the version finds no room.
-fn fetch_part(core: &mut Core, args: Args<'_>, _: resp::Version, out: &mut Vec<u8>) {
+fn fetch_part(core: &mut Core, args: Args<'_>, _: resp::Version, answer: &mut Answer) {
     let key = core.ks.key(args.at(1));
     let version = match args.len() {
         2 => Ok(None),
         _ => core.ks.version(&key),
     };
+    let out = answer.bytes();
     let version = match version {
         Ok(version) => version.map_or(0, |version| version.0),
         Err(error) => return write_error(core, &error, out),
     };
     let Some(entry) = core.ks.get(&key) else { return };
-    out.reserve(1 + Fetched::HEADER_BYTES + entry.value.len());
     out.push(Fetched::TAG);
     out.extend_from_slice(&entry.deadline.to_raw().to_le_bytes());
     out.extend_from_slice(&version.to_le_bytes());
-    entry.value.copy_to(out);
+    match entry.value {
+        ValueRef::Bytes(bytes) => out.extend_from_slice(bytes),
+        ValueRef::Large(large) => answer.push_value(large.clone()),
+    }
 }
 
-/// `_store key replace deadline value`: the version of the new item as an integer, 0 if it must not
+/// `_store key replace deadline [value]`, or with a large value attached: the version of the new item as an integer, 0 if it must not
 /// replace what is there, or an error.
 fn store_part(core: &mut Core, args: Args<'_>, _: resp::Version, out: &mut Vec<u8>) {
     let key = core.ks.key(args.at(1));
@@ -137,7 +166,11 @@ fn store_part(core: &mut Core, args: Args<'_>, _: resp::Version, out: &mut Vec<u
         return resp::integer(out, 0);
     }
     let deadline = Deadline::from_raw(number(args.at(3)));
-    let stored = core.ks.set(&key, args.at(4), deadline).and_then(|()| core.ks.version(&key));
+    let stored = match core.attached.take() {
+        Some(large) => core.ks.set_parts(&key, &slices_of(&large), deadline),
+        None => core.ks.set(&key, args.at(4), deadline),
+    };
+    let stored = stored.and_then(|()| core.ks.version(&key));
     match stored {
         // A value that has expired on the way is as good as stored.
         Ok(version) => resp::integer(out, version.map_or(1, |version| version.0 as i64)),
@@ -168,11 +201,11 @@ fn request(core: &Core, name: &str, args: &[&[u8]]) -> PartRequest {
     let command = core.table.id(name.as_bytes()).expect("internal commands stand in the table");
     let args: Vec<Vec<u8>> =
         std::iter::once(name.as_bytes()).chain(args.iter().copied()).map(<[u8]>::to_vec).collect();
-    PartRequest { to: owner(core, &args[1]), command, args }
+    PartRequest { to: owner(core, &args[1]), command, args, large: None }
 }
 
 fn ask(core: &Core, name: &str, args: &[&[u8]], then: Continuation) -> Gather {
-    Gather { requests: vec![request(core, name, args)], then, barrier: true }
+    Gather { requests: vec![request(core, name, args)], then: Then::Plain(then), barrier: true, alone: false }
 }
 
 fn error_reply(core: &mut Core, text: &str) -> Next {
@@ -224,20 +257,16 @@ impl Transfer {
 
     fn start(mut self, core: &Core) -> Gather {
         self.attempts += 1;
-        let from = self.from.clone();
-        let args = [&from[..], b"versioned"];
-        ask(
-            core,
-            "_fetch",
-            &args[..if self.moves { 2 } else { 1 }],
-            Box::new(move |core, _, parts| self.on_fetched(core, parts)),
-        )
+        let args = [&self.from[..], b"versioned"];
+        let requests = vec![request(core, "_fetch", &args[..if self.moves { 2 } else { 1 }])];
+        let then: LargeContinuation = Box::new(move |core, _, parts| self.on_fetched(core, parts));
+        Gather { requests, then: Then::Large(then), barrier: true, alone: false }
     }
 
-    fn on_fetched(self, core: &mut Core, mut parts: Vec<Vec<u8>>) -> Next {
+    fn on_fetched(self, core: &mut Core, mut parts: Vec<Answer>) -> Next {
         let part = parts.swap_remove(0);
-        if is_error(&part) {
-            return Next::Reply(part);
+        if is_error(part.view().bytes()) {
+            return Next::Large(part);
         }
         let Some(fetched) = Fetched::decode(&part) else {
             return if !self.moves {
@@ -250,14 +279,16 @@ impl Transfer {
         };
         let deadline = fetched.deadline.to_raw().to_string();
         let to = self.to.clone();
-        let args = [&to, &self.replace.encode()[..], deadline.as_bytes(), &fetched.value];
+        let replace = self.replace.encode();
+        let (value, large) = match fetched.value {
+            Value::Small(bytes) => (bytes, None),
+            Value::Large(large) => (Vec::new(), Some(large)),
+        };
         let version = fetched.version;
-        Next::Gather(ask(
-            core,
-            "_store",
-            &args,
-            Box::new(move |core, _, parts| self.on_stored(core, version, parts)),
-        ))
+        let then: Continuation = Box::new(move |core, _, parts| self.on_stored(core, version, parts));
+        let mut gather = ask(core, "_store", &[&to, &replace, deadline.as_bytes(), &value], then);
+        gather.requests[0].large = large;
+        Next::Gather(gather)
     }
 
     fn on_stored(mut self, core: &mut Core, source_version: u64, mut parts: Vec<Vec<u8>>) -> Next {
@@ -322,12 +353,12 @@ pub(super) fn bitop_over_cores(core: &mut Core, _: SessionRef, args: Args<'_>, o
     };
     let target = args.at(2).to_vec();
     let requests = args.from(3).iter().map(|key| request(core, "_fetch", &[key])).collect();
-    let then: Continuation = Box::new(move |core, _, parts| {
+    let then: LargeContinuation = Box::new(move |core, _, parts| {
         let mut result = Vec::new();
         let mut fold = Fold::new(operation, &mut result);
         for part in parts {
             let value = Fetched::decode(&part).map(|fetched| fetched.value);
-            fold.add(value.as_deref().into_iter());
+            fold.add(value.iter().flat_map(Value::slices));
         }
         let len = result.len() as i64;
         let done: Continuation = Box::new(move |_, _, mut parts| {
@@ -340,5 +371,6 @@ pub(super) fn bitop_over_cores(core: &mut Core, _: SessionRef, args: Args<'_>, o
             ask(core, "_store", &[&target, b"any", b"0", &result], done)
         })
     });
-    Outcome::Gather(Gather { requests, then, barrier: true })
+    // The result is built outside of the budget.
+    Outcome::Gather(Gather { requests, then: Then::Large(then), barrier: true, alone: true })
 }

@@ -24,7 +24,7 @@ mod string;
 mod transfer;
 mod value;
 
-use crate::command::{CommandSpec, Flags, KeySpec, PartRun, Run};
+use crate::command::{CommandSpec, Flags, KeySpec, Part, PartRun, Run};
 
 /// All families of this module.
 pub(crate) fn families() -> [&'static [CommandSpec]; 14] {
@@ -84,7 +84,7 @@ const fn spec(
 
 /// A command that other cores are asked for their part of.
 const fn with_part(spec: CommandSpec, part: PartRun) -> CommandSpec {
-    CommandSpec { part: Some(part), ..spec }
+    CommandSpec { part: Some(Part::Plain(part)), ..spec }
 }
 
 /// A keyed command that may refuse, as the function that the table holds.

@@ -16,7 +16,7 @@ use super::value::kind_name;
 use super::{READ, docs, spec, with_part};
 use crate::command::{CommandId, CommandSpec, KeySpec, Run};
 use crate::core::Core;
-use crate::gather::{Gather, Next, Outcome, PartRequest, SessionRef};
+use crate::gather::{Gather, Next, Outcome, PartRequest, SessionRef, Then};
 
 pub(super) static SPECS: &[CommandSpec] = &[with_part(
     spec(
@@ -118,11 +118,11 @@ impl Walk {
             self.pattern.clone(),
             self.kind.clone(),
         ];
-        let requests = vec![PartRequest { to: self.core, command: self.command, args }];
+        let requests = vec![PartRequest { to: self.core, command: self.command, args, large: None }];
         let then =
             Box::new(move |core: &mut Core, _, parts: Vec<Vec<u8>>| self.join(core.core_count(), &parts[0]));
         // A later command of the connection must not run before a core's share of this one.
-        Gather { requests, then, barrier: true }
+        Gather { requests, then: Then::Plain(then), barrier: true, alone: false }
     }
 
     /// Takes a core's part in, and replies or goes on to the next core.

@@ -3,7 +3,7 @@
 use pinnace_engine::value::integer;
 use pinnace_protocol::{Args, resp};
 
-use crate::command::{CommandId, CommandSpec, Flags, KeySpec, PartRun, Run, SessionRun};
+use crate::command::{CommandId, CommandSpec, Flags, KeySpec, Part, PartRun, Run, SessionRun};
 use crate::core::Core;
 use crate::gather::{Continuation, Gather, Next, Outcome};
 
@@ -139,7 +139,7 @@ pub(super) const fn container(name: &'static str, doc: Doc) -> CommandSpec {
 
 /// A command that every core has a part in.
 pub(super) const fn gathered(spec: CommandSpec, part: PartRun) -> CommandSpec {
-    CommandSpec { part: Some(part), ..spec }
+    CommandSpec { part: Some(Part::Plain(part)), ..spec }
 }
 
 /// A command whose arguments from `keys` on are routed like keys.

@@ -202,6 +202,11 @@ impl Mesh {
         len
     }
 
+    /// Memory that the replies which have come take beside the engine's.
+    pub fn reply_memory(&self, client: Client) -> usize {
+        self.cores[client.core].1.out.get(&client.conn).map_or(0, OutBuf::owned_bytes)
+    }
+
     /// Takes the replies that have come.
     pub fn take(&mut self, client: Client) -> Vec<u8> {
         let out = self.cores[client.core].1.out.get_mut(&client.conn).expect("the connection is open");

@@ -1,9 +1,11 @@
 //! Large values: whole segments and runs of blocks under one shared handle.
 //!
 //! A value is written once, when it is built, and never again, so that handles may be read while the
-//! engine goes on. Its memory goes back only when the last handle is gone.
+//! engine goes on. Its memory goes back only when the last handle is gone. Handles may go to other
+//! cores; the memory is taken back by the core it belongs to, once it sees that its handle is the last.
 
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use pinnace_protocol::Slices;
 
@@ -20,7 +22,7 @@ struct Run {
 
 #[derive(Debug)]
 struct Inner {
-    map: Rc<Mapping>,
+    map: Arc<Mapping>,
     runs: Vec<Run>,
     len: usize,
 }
@@ -28,7 +30,7 @@ struct Inner {
 /// A value that is too large for the log and lies in blocks of its own. Cloning the handle pins the
 /// value: its memory stays put, unchanged, and goes back to the engine after the last handle is gone.
 #[derive(Clone, Debug)]
-pub struct LargeValue(Rc<Inner>);
+pub struct LargeValue(Arc<Inner>);
 
 impl LargeValue {
     /// Bytes of the value.
@@ -44,10 +46,15 @@ impl LargeValue {
         self.0.len == 0
     }
 
-    /// Whether somebody else holds a handle too.
+    /// Whether somebody else holds a handle too. If not, nobody can make another one from here on.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        Rc::strong_count(&self.0) > 1
+        let shared = Arc::strong_count(&self.0) > 1;
+        if !shared {
+            // What other cores read through their handles comes before what is done to the memory now.
+            fence(Ordering::Acquire);
+        }
+        shared
     }
 
     fn list_bytes(&self) -> u64 {
@@ -89,7 +96,7 @@ impl Memory {
         }
         let runs = self.take_runs(len as u64);
         self.write_runs(&runs, pieces);
-        let value = LargeValue(Rc::new(Inner { map: Rc::clone(&self.map), runs, len }));
+        let value = LargeValue(Arc::new(Inner { map: Arc::clone(&self.map), runs, len }));
         self.large_list_bytes += value.list_bytes();
         self.large_bytes += self.footprint(&value);
         Some(value)
@@ -165,7 +172,7 @@ impl Memory {
             return;
         }
         let list_bytes = value.list_bytes();
-        let inner = Rc::get_mut(&mut value.0).expect("the only handle was given");
+        let inner = Arc::get_mut(&mut value.0).expect("the only handle was given");
         let old = std::mem::take(&mut inner.runs);
         for run in old {
             if self.segment_of(run.at) == segment && self.blocks.drained() == Some(segment) {
@@ -246,7 +253,7 @@ impl Memory {
     /// The caller gives its handle up right after; being the last one, nobody can read the runs then.
     fn free_large(&mut self, value: &LargeValue) {
         assert!(!value.is_shared(), "borrowed memory stays");
-        assert!(Rc::ptr_eq(&value.0.map, &self.map), "a value goes back to its own memory");
+        assert!(Arc::ptr_eq(&value.0.map, &self.map), "a value goes back to its own memory");
         self.large_list_bytes -= value.list_bytes();
         self.large_bytes -= self.footprint(value);
         let block_bytes = self.blocks.unit_bytes();

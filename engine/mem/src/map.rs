@@ -18,6 +18,12 @@ pub(crate) struct Mapping {
     raw_bytes: usize,
 }
 
+// SAFETY: a mapping is addresses that do not change; it reads and writes nothing by itself. Whoever
+// makes a reference from `at` answers for it, the handles of large values included.
+unsafe impl Send for Mapping {}
+// SAFETY: as above, there is nothing in it that two threads could change at once.
+unsafe impl Sync for Mapping {}
+
 impl Mapping {
     /// Reserves `bytes` usable bytes; `huge` asks for huge pages.
     pub(crate) fn reserve(bytes: u64, huge: bool) -> io::Result<Self> {

@@ -8,7 +8,7 @@
 //! - Pages and large blocks are reached only through their own handles, and never written by items.
 
 use std::io;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::item::{FILLER, HEADER_BYTES, Header, Item, Traits};
 use crate::large::LargeValue;
@@ -25,7 +25,7 @@ pub(crate) const BLOCKS_PER_SEGMENT_SHIFT: u32 = 6;
 /// The memory of one core.
 #[derive(Debug)]
 pub struct Memory {
-    pub(crate) map: Rc<Mapping>,
+    pub(crate) map: Arc<Mapping>,
     pub(crate) pool: Pool,
     pub(crate) pages: Units,
     pub(crate) blocks: Units,
@@ -50,7 +50,7 @@ impl Memory {
     /// If a segment is smaller than two pages or larger than 16 MiB (value lengths have 24 bits).
     pub fn new(segments: u32, segment_shift: u32, huge_pages: bool) -> io::Result<Self> {
         assert!((PAGE_SHIFT + 1..=24).contains(&segment_shift));
-        let map = Rc::new(Mapping::reserve(u64::from(segments) << segment_shift, huge_pages)?);
+        let map = Arc::new(Mapping::reserve(u64::from(segments) << segment_shift, huge_pages)?);
         let block_shift = segment_shift - BLOCKS_PER_SEGMENT_SHIFT;
         Ok(Self {
             map,

@@ -1,7 +1,7 @@
 //! Growing arrays of 4 KiB pages from a [`Memory`]: what index tables and the ghost lie in.
 
 use std::ptr::NonNull;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::map::{Mapping, prefetch};
 use crate::memory::{Memory, PAGE_SHIFT};
@@ -34,20 +34,20 @@ struct Page(NonNull<u8>);
 pub struct Pages {
     pages: Vec<Option<Page>>,
     /// Keeps the pages' memory alive.
-    map: Rc<Mapping>,
+    map: Arc<Mapping>,
 }
 
 impl Pages {
     /// An array of `count` absent pages of a memory.
     #[must_use]
     pub fn new(memory: &Memory, count: usize) -> Self {
-        Self { pages: (0..count).map(|_| None).collect(), map: Rc::clone(&memory.map) }
+        Self { pages: (0..count).map(|_| None).collect(), map: Arc::clone(&memory.map) }
     }
 
     /// Another array of `count` absent pages of the same memory.
     #[must_use]
     pub fn sibling(&self, count: usize) -> Self {
-        Self { pages: (0..count).map(|_| None).collect(), map: Rc::clone(&self.map) }
+        Self { pages: (0..count).map(|_| None).collect(), map: Arc::clone(&self.map) }
     }
 
     /// Fetches a word's line into the cache.
@@ -79,7 +79,7 @@ impl Pages {
 
     /// Makes page `index` present and zeroed, if it is not there; false if there is no memory.
     pub fn ensure(&mut self, index: usize, memory: &mut Memory) -> bool {
-        assert!(Rc::ptr_eq(&self.map, &memory.map), "pages come from one memory");
+        assert!(Arc::ptr_eq(&self.map, &memory.map), "pages come from one memory");
         if self.pages[index].is_some() {
             return true;
         }
@@ -93,7 +93,7 @@ impl Pages {
 
     /// Gives page `index` back.
     pub fn release(&mut self, index: usize, memory: &mut Memory) {
-        assert!(Rc::ptr_eq(&self.map, &memory.map), "pages go back to their own memory");
+        assert!(Arc::ptr_eq(&self.map, &memory.map), "pages go back to their own memory");
         if let Some(page) = self.pages[index].take() {
             let at = memory.map.offset_of(page.0.as_ptr()).expect("the page lies in its mapping");
             memory.pages.give_back(at, 1, &mut memory.pool);

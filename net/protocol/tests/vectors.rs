@@ -184,7 +184,7 @@ fn replies() -> Vec<(&'static str, Encode)> {
             for item in ITEMS {
                 native::push_multi_get_item(out, item.status, item.value, item.deadline, item.version);
             }
-            native::finish_multi_get_reply(out, reply).expect("the reply is small");
+            native::finish_multi_get_reply(out, reply, 0).expect("the reply is small");
         }),
         ("set-reply", |out| native::encode_status(out, Opcode::SET, 13, Status::OK, None)),
         ("set-exists", |out| native::encode_status(out, Opcode::SET, 14, Status::EXISTS, None)),

@@ -23,7 +23,8 @@ pub use encode::{
 pub use hello::{AuthSlot, HelloReply, HelloRequest};
 pub use multi_get::{
     MULTI_GET_KEYS_MAX, MultiGetItem, MultiGetItems, MultiGetKeys, MultiGetReply, begin_multi_get_reply,
-    encode_multi_get, finish_multi_get_reply, push_multi_get_item,
+    encode_multi_get, finish_multi_get_reply, multi_get_item_layout, push_multi_get_item,
+    push_multi_get_item_header,
 };
 pub use request::{
     IncrementBody, encode_cas, encode_delete, encode_get, encode_increment, encode_set, encode_touch,

@@ -98,27 +98,53 @@ pub fn push_multi_get_item(
     deadline: u64,
     version: Option<u64>,
 ) {
-    let value_len = u32::try_from(value.len()).expect("values are checked against the limit of 512 MiB");
+    out.reserve(ITEM_BYTES + 8 + value.len() + ALIGNMENT);
+    push_multi_get_item_header(out, status, value.len(), deadline, version);
+    out.extend_from_slice(value);
+    out.extend_from_slice(&[0; ALIGNMENT][..padding(value.len())]);
+}
+
+/// Appends what precedes the value of an item; for a value that is not copied. Its bytes and
+/// [`encode_padding`](super::encode_padding) follow.
+pub fn push_multi_get_item_header(
+    out: &mut Vec<u8>,
+    status: Status,
+    value_bytes: usize,
+    deadline: u64,
+    version: Option<u64>,
+) {
+    let value_len = u32::try_from(value_bytes).expect("values are checked against the limit of 512 MiB");
     let mut entry = [0; ITEM_BYTES];
     entry[0..2].copy_from_slice(&status.0.to_le_bytes());
     entry[2..4].copy_from_slice(&u16::from(version.is_some()).to_le_bytes());
     entry[4..8].copy_from_slice(&value_len.to_le_bytes());
     entry[8..16].copy_from_slice(&deadline.to_le_bytes());
-    out.reserve(ITEM_BYTES + 8 + value.len() + ALIGNMENT);
     out.extend_from_slice(&entry);
     if let Some(version) = version {
         out.extend_from_slice(&version.to_le_bytes());
     }
-    out.extend_from_slice(value);
-    out.extend_from_slice(&[0; ALIGNMENT][..padding(value.len())]);
 }
 
-/// Writes the reply's length into its header.
+/// How many bytes stand before the value of the item that `items` begin with, and how many from the
+/// value's first byte to the next item; `None` if they end early.
+#[must_use]
+pub fn multi_get_item_layout(items: &[u8]) -> Option<(usize, usize)> {
+    let head = items.first_chunk::<ITEM_BYTES>()?;
+    let value_len = u32::from_le_bytes([head[4], head[5], head[6], head[7]]) as usize;
+    let before = ITEM_BYTES + if head[2] & 1 == 0 { 0 } else { 8 };
+    Some((before, value_len + padding(value_len)))
+}
+
+/// Writes the reply's length into its header. `shared_bytes` are those of values that are not copied.
 ///
 /// # Errors
 /// If the items are longer than a frame can be; the vector is as before the reply then.
-pub fn finish_multi_get_reply(out: &mut Vec<u8>, reply: MultiGetReply) -> Result<(), Status> {
-    let Ok(len) = u32::try_from(out.len() - reply.start - HEADER_BYTES) else {
+pub fn finish_multi_get_reply(
+    out: &mut Vec<u8>,
+    reply: MultiGetReply,
+    shared_bytes: usize,
+) -> Result<(), Status> {
+    let Ok(len) = u32::try_from(out.len() - reply.start - HEADER_BYTES + shared_bytes) else {
         out.truncate(reply.start);
         return Err(Status::TOO_LARGE);
     };

@@ -113,7 +113,7 @@ fn a_multi_get_reply_that_is_cut_ends_early() {
     let reply = begin_multi_get_reply(&mut out, 1, 2);
     push_multi_get_item(&mut out, Status::OK, b"value", 7, Some(3));
     push_multi_get_item(&mut out, Status::NOT_FOUND, b"", 0, None);
-    finish_multi_get_reply(&mut out, reply).unwrap();
+    finish_multi_get_reply(&mut out, reply, 0).unwrap();
     let (frame, consumed) = decode(&out[7..], &NativeLimits::FORMAT).unwrap().unwrap();
     assert_eq!(consumed, out.len() - 7);
     let count = |body: &[u8]| MultiGetItems::decode(body).map(Iterator::count);
