@@ -2,11 +2,13 @@
 //!
 //! The keyed commands of a transaction run in one go on the core that owns its keys; keys of
 //! different shards get CROSSSLOT. Commands without keys (PING, PUBLISH, CLIENT ...) run on the
-//! connection's core right after that, in their order. WATCH remembers the version of every key (0 for an absent one) and EXEC hands the
-//! versions over together with the commands, so that check and commands are one step.
+//! connection's core right after that, in their order. WATCH remembers the version
+//! of every key, or since when it is absent, and EXEC hands that over together with the commands, so
+//! that check and commands are one step.
 
 use std::collections::VecDeque;
 
+use pinnace_engine::{AbsenceStamp, Key};
 use pinnace_protocol::{ArgRange, Args, resp};
 use pinnace_types::{ConnId, ShardId};
 
@@ -21,8 +23,8 @@ use crate::gather::{Gather, Next, Outcome, PartRequest, SessionRef, Then};
 pub struct Watched {
     key: Vec<u8>,
     shard: ShardId,
-    /// Its version when WATCH ran; 0: absent.
-    version: u64,
+    /// What [`state_of`] said when WATCH ran.
+    state: u64,
 }
 
 /// A command queued since MULTI.
@@ -182,7 +184,7 @@ fn unwatch(core: &mut Core, session: SessionRef, _: Args<'_>, out: &mut Vec<u8>)
     Outcome::Replied
 }
 
-/// Asks the owners of the keys for their versions; the session's next command waits for them.
+/// Asks the owners of the keys for their states; the session's next command waits for them.
 fn watch(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
     let watched_max = core.config.limits.multi_commands_max as usize;
     let Some(entry) = core.session(session.conn) else { return Outcome::Replied };
@@ -221,12 +223,12 @@ fn watched(
     parts: &[Vec<u8>],
 ) -> Vec<u8> {
     let mut reply = Vec::new();
-    let versions: Option<Vec<u64>> =
+    let states: Option<Vec<u64>> =
         parts.iter().map(|part| part.as_slice().try_into().ok().map(u64::from_le_bytes)).collect();
-    match (versions, core.session_mut(session.conn)) {
-        (Some(versions), Some(entry)) => {
-            let keys = keys.into_iter().zip(versions);
-            entry.watched.extend(keys.map(|((key, shard), version)| Watched { key, shard, version }));
+    match (states, core.session_mut(session.conn)) {
+        (Some(states), Some(entry)) => {
+            let keys = keys.into_iter().zip(states);
+            entry.watched.extend(keys.map(|((key, shard), state)| Watched { key, shard, state }));
             resp::simple(&mut reply, "OK");
         }
         _ => {
@@ -236,11 +238,30 @@ fn watched(
     reply
 }
 
-/// The version of one key as 8 bytes; 0 if it is absent; nothing if there is no memory for one.
+/// Marks the state of an absent key: versions count from 1 and never come near.
+const ABSENT: u64 = 1 << 63;
+
+/// What a key is under WATCH: its version, or since when it is known to be absent. `None` if there is
+/// no memory for a version.
+fn state_of(core: &mut Core, key: &Key<'_>) -> Option<u64> {
+    match core.ks.version(key).ok()? {
+        Some(version) => Some(version.0),
+        None => Some(core.ks.see_absent(key).0 | ABSENT),
+    }
+}
+
+fn is_unchanged(core: &mut Core, key: &Key<'_>, state: u64) -> bool {
+    if state & ABSENT != 0 {
+        return core.ks.is_still_absent(key, AbsenceStamp(state & !ABSENT));
+    }
+    core.ks.version(key).is_ok_and(|version| version.is_some_and(|version| version.0 == state))
+}
+
+/// The state of one key as 8 bytes; nothing if there is no memory for it.
 fn watch_part(core: &mut Core, args: Args<'_>, _: resp::Version, out: &mut Vec<u8>) {
     let key = core.ks.key(args.at(1));
-    if let Ok(version) = core.ks.version(&key) {
-        out.extend_from_slice(&version.map_or(0, |version| version.0).to_le_bytes());
+    if let Some(state) = state_of(core, &key) {
+        out.extend_from_slice(&state.to_le_bytes());
     }
 }
 
@@ -368,7 +389,7 @@ fn pack(transaction: &Transaction, watched: &[Watched]) -> Vec<Vec<u8>> {
     let mut args = vec![b"exec".to_vec(), count(watched.len())];
     for key in watched {
         args.push(key.key.clone());
-        args.push(key.version.to_le_bytes().to_vec());
+        args.push(key.state.to_le_bytes().to_vec());
     }
     let keyed = || transaction.commands.iter().filter(|command| command.keyed);
     args.push(count(keyed().count()));
@@ -430,11 +451,8 @@ fn exec_part(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut Ans
     let mut changed = false;
     for _ in 0..unpack.count() {
         let key = core.ks.key(unpack.next());
-        let expected = unpack.next();
-        changed |= match core.ks.version(&key) {
-            Ok(version) => version.map_or(0, |version| version.0).to_le_bytes() != *expected,
-            Err(_) => true,
-        };
+        let state = unpack.next().try_into().expect("states are written by `pack`");
+        changed |= !is_unchanged(core, &key, u64::from_le_bytes(state));
     }
     out.bytes().push(u8::from(changed));
     if changed {

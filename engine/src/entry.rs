@@ -8,6 +8,10 @@ use pinnace_types::Deadline;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u64);
 
+/// Says of a key when it was seen to be absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AbsenceStamp(pub u64);
+
 /// The data type of a value. 4 bits in an item's header: room for 15 more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

@@ -13,6 +13,7 @@ mod write;
 use pinnace_mem::{Found, Index, Item, LargeValue, Memory};
 use pinnace_types::{CoreId, Deadline, ShardId, ShardMap, UnixMillis, key_slot};
 
+use crate::absence::Absences;
 use crate::config::{EngineConfig, MemoryPolicy};
 use crate::effect::EffectSink;
 use crate::entry::{Entry, ValueKind, ValueRef, Version};
@@ -44,6 +45,8 @@ pub struct Keyspace {
     touching: bool,
     /// The last version that was given out.
     versions: u64,
+    /// Keys seen to be absent, once there has been one.
+    absences: Option<Absences>,
     /// Items with a deadline.
     deadlines: u64,
     /// The next shard whose table is looked at for shrinking.
@@ -84,6 +87,7 @@ impl Keyspace {
             now: UnixMillis(0),
             touching: true,
             versions: 0,
+            absences: None,
             deadlines: 0,
             shrink_shard: 0,
             has_evicted: false,

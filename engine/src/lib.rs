@@ -5,6 +5,7 @@
 //! Raw memory lives in `pinnace-mem`. See `docs/internals/engine.md`.
 #![forbid(unsafe_code)]
 
+mod absence;
 mod config;
 mod effect;
 mod entry;
@@ -21,7 +22,7 @@ pub mod value;
 
 pub use config::{EngineConfig, GhostKind, MemoryPolicy};
 pub use effect::EffectSink;
-pub use entry::{Entry, ValueKind, ValueRef, Version};
+pub use entry::{AbsenceStamp, Entry, ValueKind, ValueRef, Version};
 pub use error::{EngineError, WriteError};
 pub use key::{Key, ScanCursor};
 pub use keyspace::Keyspace;

@@ -241,10 +241,9 @@ class Grammar:
         )
 
     def transaction_command(self):
-        # WATCH with keys is left to the scenes: a key that was absent, came and went counts as unchanged
-        # here (docs/adr/0003), and random commands meet that soon.
+        watch = [b"WATCH"] if self.spread else [b"WATCH", self.key(), self.key()]
         return self.pick([b"MULTI"], [b"EXEC"], [b"DISCARD"], [b"WATCH"], [b"UNWATCH"], [b"EXEC", b"x"],
-                         [b"EXEC"], [b"EXEC"])
+                         [b"EXEC"], [b"EXEC"], watch, watch[:2], watch[:2])
 
     def wrong_command(self):
         """A known command with a random number of random arguments, each of which may be taken for a key."""

@@ -4,8 +4,9 @@ use pinnace_mem::{Found, LOG_VALUE_BYTES_MAX, Traits};
 use pinnace_types::Deadline;
 
 use super::{Keyspace, Large};
+use crate::absence::Absences;
 use crate::config::MemoryPolicy;
-use crate::entry::{ValueKind, Version};
+use crate::entry::{AbsenceStamp, ValueKind, Version};
 use crate::error::WriteError;
 use crate::key::Key;
 use crate::segment::QueueId;
@@ -61,6 +62,9 @@ impl Keyspace {
             self.append(key, value, found)?;
         }
         self.stats.sets += 1;
+        if let Some(absences) = &mut self.absences {
+            absences.written(key.hash().0);
+        }
         if let Some(sink) = &mut self.sink {
             sink.set(key.shard(), key, value.parts, value.deadline);
         }
@@ -316,6 +320,19 @@ impl Keyspace {
         let version = self.next_version();
         let found = self.rewrite_with(key, Traits { version: Some(version), ..Traits::default() })?;
         Ok(found.map(|_| Version(version)))
+    }
+
+    /// Remembers that a key is absent; see [`Keyspace::is_still_absent`].
+    pub fn see_absent(&mut self, key: &Key<'_>) -> AbsenceStamp {
+        let absences = self.absences.get_or_insert_with(Absences::new);
+        AbsenceStamp(absences.see(key.hash().0))
+    }
+
+    /// Whether a key is absent and has been all the time since [`Keyspace::see_absent`] gave the stamp.
+    /// May say no for one that has, if very many absent keys were seen meanwhile.
+    pub fn is_still_absent(&mut self, key: &Key<'_>, stamp: AbsenceStamp) -> bool {
+        let holds = |absences: &Absences| absences.holds(key.hash().0, stamp.0);
+        self.absences.as_ref().is_some_and(holds) && self.peek(key).is_none()
     }
 
     /// Gives an item room for a deadline or a version at a new place; `None` if making room evicted it.
