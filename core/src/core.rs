@@ -5,8 +5,6 @@
 //! code. Invariants: replies of a RESP connection leave in request order; a key is only touched on
 //! the core that owns its shard; what waits for another core is bounded per session.
 
-use std::collections::VecDeque;
-
 use pinnace_engine::{EngineError, Keyspace, PinnedValue};
 use pinnace_protocol::OutBuf;
 use pinnace_protocol::native::NativeLimits;
@@ -18,6 +16,7 @@ use crate::answer::Answer;
 use crate::batch::{Batch, Sources};
 use crate::command::CommandTable;
 use crate::config::CoreConfig;
+use crate::deferred::Deferred;
 use crate::effects::Effect;
 use crate::gathering::Gathers;
 use crate::mail::{Handover, Mail};
@@ -64,7 +63,7 @@ pub struct Core {
     #[expect(clippy::vec_box, reason = "the boxes themselves travel as mail")]
     pub(crate) spare_handovers: Vec<Box<Handover>>,
     /// Requests of other cores that wait for a later turn, since the answers before them were large.
-    pub(crate) deferred: VecDeque<(CoreId, Box<Handover>)>,
+    pub(crate) deferred: Deferred,
     /// Mail to send at the end of the turn; what a full mailbox refused stays at the front.
     pub(crate) post: Vec<(CoreId, Mail)>,
     /// Sessions whose hold has ended and whose kept bytes are to be worked on.
@@ -124,7 +123,7 @@ impl Core {
             gathers: Gathers::default(),
             outgoing: (0..core_count).map(|_| Box::default()).collect(),
             spare_handovers: Vec::new(),
-            deferred: VecDeque::new(),
+            deferred: Deferred::new(core_count),
             post: Vec::new(),
             resume: Vec::new(),
             waiting_for_time: Vec::new(),

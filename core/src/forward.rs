@@ -18,8 +18,8 @@ impl Core {
     /// Requests of another core have come: they are answered at once unless earlier ones of that core
     /// still wait.
     pub(crate) fn on_ask(&mut self, from: CoreId, handover: Box<Handover>) {
-        if self.deferred.iter().any(|(core, _)| *core == from) {
-            self.deferred.push_back((from, handover));
+        if self.deferred.waits(from) {
+            self.deferred.push_back(from, handover);
         } else {
             self.answer(from, handover);
         }
@@ -27,7 +27,7 @@ impl Core {
 
     /// Goes on with what was too much for one hand-over, once a turn. Returns whether more is left.
     pub(crate) fn answer_deferred(&mut self) -> bool {
-        if let Some((from, handover)) = self.deferred.pop_front() {
+        if let Some((from, handover)) = self.deferred.next() {
             self.answer(from, handover);
         }
         !self.deferred.is_empty()
@@ -44,7 +44,7 @@ impl Core {
             if answers.owned_bytes() > ANSWER_BYTES_MAX {
                 let mut rest = self.spare_handovers.pop().unwrap_or_default();
                 handover.split_off(start, &mut rest);
-                self.deferred.push_front((from, rest));
+                self.deferred.push_front(from, rest);
                 break;
             }
             let ahead = if start % AHEAD == 0 { AHEAD } else { 0 };
@@ -53,7 +53,9 @@ impl Core {
             chunk.for_each(|index| self.prefetch(&handover, index, Ahead::Item));
             let request = handover.request(start);
             self.ks.set_touching(request.touching);
-            self.attached = handover.attached(start).cloned();
+            if handover.has_attached() {
+                self.attached = handover.attached(start).cloned();
+            }
             self.run_ask(request.ask, request.resp, handover.args(start), &mut answers);
             handover.set_answer_end(start, answers.mark());
             start += 1;

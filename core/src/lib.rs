@@ -10,6 +10,7 @@ mod command;
 mod commands;
 mod config;
 mod core;
+mod deferred;
 mod dispatch;
 mod effects;
 mod exec;

@@ -173,6 +173,12 @@ impl Handover {
         self.attached.push((self.requests.len() - 1, value));
     }
 
+    /// Whether a large value goes with any request.
+    #[inline]
+    pub(crate) fn has_attached(&self) -> bool {
+        !self.attached.is_empty()
+    }
+
     /// The large value that goes with request `index`.
     pub(crate) fn attached(&self, index: usize) -> Option<&PinnedValue> {
         self.attached.iter().find(|(request, _)| *request == index).map(|(_, value)| value)
