@@ -254,3 +254,52 @@ fn truncations_and_hard_states_are_told() {
     let (term, index, hard_state) = recovered.groups.last(ShardId(2));
     assert_eq!((term, index, hard_state.unwrap().vote), (Term(3), LogIndex(2), 2));
 }
+
+#[test]
+fn a_value_that_looks_like_a_commit_is_none() {
+    let mut files = Files::new();
+    let mut first = writer(1, 1, LogPosition(0), &GroupLogs::new(4));
+    commit(&mut first, &mut files, 0, b"kept", true);
+    let end = first.end();
+    // A client that knows everything but the nonce makes the commit that would stand one block behind the next, and
+    // says in it that the next was synced.
+    let mut forger = writer(9, 1, LogPosition(0), &GroupLogs::new(4));
+    let mut forged = Files::new();
+    commit(&mut forger, &mut forged, 0, b"kept", true);
+    commit(&mut forger, &mut forged, 0, b"one block", true);
+    commit(&mut forger, &mut forged, 3, b"forged", true);
+    let at = end.0 as usize + BLOCK;
+    let copy = forged[&1][at..at + BLOCK].to_vec();
+    let value = [vec![0; BLOCK - 64 - 24], copy].concat();
+    commit(&mut first, &mut files, 0, &value, false);
+    let file = files.get_mut(&1).unwrap();
+    assert_eq!(file[at..at + 4], crate::format::COMMIT_MAGIC);
+    // The commit around it is torn: its first block is not there.
+    file[end.0 as usize..at].fill(0);
+    let recovered = recover(&files).unwrap_or_else(|_| panic!("nothing that was synced is missing"));
+    assert_eq!((recovered.entries.len(), recovered.end.position), (1, end));
+    // Nor is it one where the next commit would stand.
+    commit(&mut writer(1, 1, LogPosition(0), &GroupLogs::new(4)), &mut files, 0, b"kept", true);
+    let content = files[&1][at..at + BLOCK].to_vec();
+    files.get_mut(&1).unwrap()[end.0 as usize..at].copy_from_slice(&content);
+    let recovered = recover(&files).unwrap_or_else(|_| panic!("nothing that was synced is missing"));
+    assert_eq!((recovered.entries.len(), recovered.end.position), (1, end));
+}
+
+#[test]
+fn the_header_of_a_later_run_proves_what_was_synced() {
+    let mut files = Files::new();
+    let mut first = writer(1, 1, LogPosition(0), &GroupLogs::new(4));
+    commit(&mut first, &mut files, 0, b"one", true);
+    let broken = first.end();
+    commit(&mut first, &mut files, 0, b"two", true);
+    let recovered = recover(&files).unwrap_or_else(|_| panic!("the log is whole"));
+    let mut second = writer(2, 2, recovered.end.position, &recovered.groups);
+    commit(&mut second, &mut files, 0, b"three", false);
+    files.get_mut(&2).unwrap()[BLOCK..].fill(0);
+    let alone = recover(&files).unwrap_or_else(|_| panic!("only the second run's commit is missing"));
+    assert_eq!(alone.entries.len(), 2);
+    files.get_mut(&1).unwrap()[broken.0 as usize + 70] ^= 1;
+    let Err(Refused::Log(error)) = recover(&files) else { panic!("the second commit was synced") };
+    assert!(matches!(error.damage, LogDamage::Lost { witness: SegmentNumber(2), witness_offset: 0, .. }));
+}
