@@ -7,7 +7,7 @@
 //! What a session has to hold (see [`Hold`]) or what is incomplete goes to its `partial` buffer, and
 //! from then on its bytes are worked on from there until nothing is left.
 
-use pinnace_engine::Key;
+use pinnace_engine::{Key, Keyspace, Spot};
 use pinnace_protocol::resp::Decoded;
 use pinnace_protocol::wire::Event;
 use pinnace_protocol::{ArgRange, Args, native, resp};
@@ -21,6 +21,10 @@ use crate::session::{Hold, Protocol};
 /// Requests per batch: enough to hide memory latency, few enough for their buckets and items to
 /// stay in the first-level cache.
 const BATCH_MAX: usize = 32;
+
+/// Requests decoded between the fetch of a bucket and the look into it, so that it has come: spread over
+/// decoding, the fetches of buckets and items cost next to nothing.
+const SPOT_LAG: usize = 8;
 
 /// The source number of [`Sources::owned`].
 const OWNED: u32 = u32::MAX - 1;
@@ -83,17 +87,64 @@ pub(crate) struct Op {
     /// Hash and shard of the first key; meaningless without one.
     pub(crate) hash: KeyHash,
     pub(crate) shard: ShardId,
+    /// Where that key was seen.
+    spot: Spot,
+}
+
+impl Op {
+    fn new(kind: OpKind, conn: ConnId, source: u32, raw_start: usize) -> Self {
+        Self {
+            kind,
+            route: Route::Undecided,
+            conn,
+            source,
+            raw_start: raw_start as u32,
+            range_start: 0,
+            range_count: 0,
+            hash: KeyHash(0),
+            shard: ShardId(0),
+            spot: Spot::NONE,
+        }
+    }
+
+    /// The first key of the request, which has these bytes.
+    #[inline]
+    pub(crate) fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
+        Key::from_parts(bytes, self.hash, self.shard).seen_at(self.spot)
+    }
 }
 
 /// The requests of the current batch.
 pub(crate) struct Batch {
     ops: Vec<Op>,
     ranges: Vec<ArgRange>,
+    /// Requests from the first on whose items have been fetched.
+    spotted: usize,
 }
 
 impl Batch {
     pub(crate) fn new() -> Self {
-        Self { ops: Vec::with_capacity(BATCH_MAX + 1), ranges: Vec::with_capacity(BATCH_MAX * 4) }
+        let (ops, ranges) = (Vec::with_capacity(BATCH_MAX + 1), Vec::with_capacity(BATCH_MAX * 4));
+        Self { ops, ranges, spotted: 0 }
+    }
+
+    /// Adds a request whose bucket is being fetched, and fetches the item of one whose bucket has come.
+    #[inline]
+    fn push(&mut self, op: Op, ks: &Keyspace) {
+        self.ops.push(op);
+        if self.ops.len() > SPOT_LAG {
+            self.spot_next(ks);
+        }
+    }
+
+    #[inline]
+    fn spot_next(&mut self, ks: &Keyspace) {
+        let op = &mut self.ops[self.spotted];
+        self.spotted += 1;
+        if op.route == Route::Local {
+            // Only the hash and the shard matter for where the item is.
+            op.spot = ks.spot(&op.key(&[]));
+        }
     }
 }
 
@@ -321,17 +372,7 @@ impl Core {
         if let Some(session) = self.sessions.get_mut(conn) {
             session.tail_in_batch = true;
         }
-        self.batch.ops.push(Op {
-            kind: OpKind::Tail,
-            route: Route::Undecided,
-            conn,
-            source,
-            raw_start: at as u32,
-            range_start: 0,
-            range_count: 0,
-            hash: KeyHash(0),
-            shard: ShardId(0),
-        });
+        self.batch.push(Op::new(OpKind::Tail, conn, source, at), &self.ks);
     }
 
     #[inline]
@@ -350,22 +391,13 @@ impl Core {
             Err(_) => return Step::Broken,
         };
         let args = Args::new(raw, &self.batch.ranges[range_start..]);
-        let mut op = Op {
-            kind: OpKind::Unknown,
-            route: Route::Undecided,
-            conn,
-            source,
-            raw_start: at as u32,
-            range_start: range_start as u32,
-            range_count: args.len() as u32,
-            hash: KeyHash(0),
-            shard: ShardId(0),
-        };
+        let mut op = Op::new(OpKind::Unknown, conn, source, at);
+        (op.range_start, op.range_count) = (range_start as u32, args.len() as u32);
         if let Some(id) = self.table.find(args.at(0)) {
             op.kind = OpKind::Command(id);
             (op.route, op.hash, op.shard) = self.route(id, args);
         }
-        self.batch.ops.push(op);
+        self.batch.push(op, &self.ks);
         Step::Advance(consumed)
     }
 
@@ -400,17 +432,7 @@ impl Core {
             Ok(None) => Step::Incomplete,
             Err(_) => Step::Broken,
             Ok(Some((frame, consumed))) => {
-                let mut op = Op {
-                    kind: OpKind::Native,
-                    route: Route::Undecided,
-                    conn,
-                    source,
-                    raw_start: at as u32,
-                    range_start: 0,
-                    range_count: 0,
-                    hash: KeyHash(0),
-                    shard: ShardId(0),
-                };
+                let mut op = Op::new(OpKind::Native, conn, source, at);
                 if !frame.key.is_empty() {
                     let key = self.ks.key(frame.key);
                     (op.hash, op.shard) = (key.hash(), key.shard());
@@ -422,7 +444,7 @@ impl Core {
                         op.route = Route::Remote(owner);
                     }
                 }
-                self.batch.ops.push(op);
+                self.batch.push(op, &self.ks);
                 Step::Advance(consumed)
             }
         }
@@ -433,14 +455,12 @@ impl Core {
         if self.batch.ops.is_empty() {
             return;
         }
+        while self.batch.spotted < self.batch.ops.len() {
+            self.batch.spot_next(&self.ks);
+        }
+        self.batch.spotted = 0;
         let mut ops = std::mem::take(&mut self.batch.ops);
         let mut ranges = std::mem::take(&mut self.batch.ranges);
-        for op in &ops {
-            if op.route == Route::Local {
-                // Only the hash and the shard matter for where the item is.
-                self.ks.prefetch_item(&Key::from_parts(&[], op.hash, op.shard));
-            }
-        }
         let started_ns = (self.config.clock_ns)();
         let mut ran = 0u64;
         for (index, op) in ops.iter().enumerate() {
@@ -531,17 +551,8 @@ impl Core {
         let Some(session) = self.sessions.get(conn) else { return };
         let owned = session.decoder.unescaped().to_vec();
         let args = Args::new(&owned, ranges);
-        let mut op = Op {
-            kind: OpKind::Unknown,
-            route: Route::Undecided,
-            conn,
-            source: OWNED,
-            raw_start: 0,
-            range_start: 0,
-            range_count: args.len() as u32,
-            hash: KeyHash(0),
-            shard: ShardId(0),
-        };
+        let mut op = Op::new(OpKind::Unknown, conn, OWNED, 0);
+        op.range_count = args.len() as u32;
         if let Some(id) = self.table.find(args.at(0)) {
             op.kind = OpKind::Command(id);
             (op.route, op.hash, op.shard) = self.route(id, args);

@@ -1,6 +1,5 @@
 //! Runs one RESP command for a session: the short way for what is plain, the checks for the rest.
 
-use pinnace_engine::Key;
 use pinnace_protocol::Args;
 use pinnace_protocol::native::{self, Opcode};
 use pinnace_protocol::resp::{self, RespDecoder};
@@ -71,7 +70,7 @@ impl Core {
             ks: &mut self.ks,
             out,
             resp: session.resp,
-            first_key: Key::from_parts(args.at(key_position), op.hash, op.shard),
+            first_key: op.key(args.at(key_position)),
             scratch: &mut self.scratch,
             prng: &mut self.prng,
             limits: &self.config.limits,

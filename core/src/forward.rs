@@ -86,7 +86,7 @@ impl Core {
         let key = Key::from_parts(&[], hash, shard);
         match what {
             Ahead::Index => self.ks.prefetch_index(&key),
-            Ahead::Item => self.ks.prefetch_item(&key),
+            Ahead::Item => _ = self.ks.spot(&key),
         }
     }
 

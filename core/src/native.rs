@@ -53,7 +53,7 @@ impl Core {
         match op.route {
             Route::Local => {
                 let Some(out) = wire.out(op.conn) else { return Timing::None };
-                let key = Key::from_parts(frame.key, op.hash, op.shard);
+                let key = op.key(frame.key);
                 let before = out.byte_len();
                 run_keyed(&mut self.ks, &mut self.scratch, &frame, &key, out);
                 session.output_bytes += (out.byte_len() - before) as u64;

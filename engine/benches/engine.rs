@@ -34,9 +34,9 @@ fn get_32_prefetched(bencher: Bencher<'_, '_>, shards: u16) {
     let (mut ks, mut prng) = (filled(shards), Prng::new(2));
     bencher.counter(BATCH).bench_local(|| {
         let keys = batch(&mut prng);
-        let keys: [_; BATCH] = std::array::from_fn(|i| ks.key(&keys[i]));
+        let mut keys: [_; BATCH] = std::array::from_fn(|i| ks.key(&keys[i]));
         keys.iter().for_each(|key| ks.prefetch_index(key));
-        keys.iter().for_each(|key| ks.prefetch_item(key));
+        keys.iter_mut().for_each(|key| ks.prefetch_item(key));
         keys.iter().for_each(|key| _ = black_box(ks.get(key)));
     });
 }
@@ -46,9 +46,9 @@ fn set_32_in_place(bencher: Bencher<'_, '_>, shards: u16) {
     let (mut ks, mut prng) = (filled(shards), Prng::new(3));
     bencher.counter(BATCH).bench_local(|| {
         let keys = batch(&mut prng);
-        let keys: [_; BATCH] = std::array::from_fn(|i| ks.key(&keys[i]));
+        let mut keys: [_; BATCH] = std::array::from_fn(|i| ks.key(&keys[i]));
         keys.iter().for_each(|key| ks.prefetch_index(key));
-        keys.iter().for_each(|key| ks.prefetch_item(key));
+        keys.iter_mut().for_each(|key| ks.prefetch_item(key));
         keys.iter().for_each(|key| ks.set(key, &[2; 32], Deadline::NEVER).expect("there is room"));
     });
 }

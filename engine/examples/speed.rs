@@ -53,9 +53,9 @@ fn get_batched(ks: &mut Keyspace, keys: &[[u8; 11]]) -> f64 {
     let started = cpu_ns();
     let mut sum = 0usize;
     for batch in keys.chunks_exact(BATCH) {
-        let hashed: [_; BATCH] = std::array::from_fn(|i| ks.key(&batch[i]));
+        let mut hashed: [_; BATCH] = std::array::from_fn(|i| ks.key(&batch[i]));
         hashed.iter().for_each(|key| ks.prefetch_index(key));
-        hashed.iter().for_each(|key| ks.prefetch_item(key));
+        hashed.iter_mut().for_each(|key| ks.prefetch_item(key));
         for key in &hashed {
             let entry = ks.get(key).expect("every key was written");
             sum += entry.value.slices().map(|s| usize::from(s[0])).sum::<usize>();
@@ -70,12 +70,12 @@ fn phases(ks: &mut Keyspace, keys: &[[u8; 11]]) -> [f64; 3] {
     std::array::from_fn(|phase| {
         let started = cpu_ns();
         for batch in keys.chunks_exact(BATCH) {
-            let hashed: [_; BATCH] = std::array::from_fn(|i| ks.key(&batch[i]));
+            let mut hashed: [_; BATCH] = std::array::from_fn(|i| ks.key(&batch[i]));
             if phase >= 1 {
                 hashed.iter().for_each(|key| ks.prefetch_index(key));
             }
             if phase >= 2 {
-                hashed.iter().for_each(|key| ks.prefetch_item(key));
+                hashed.iter_mut().for_each(|key| ks.prefetch_item(key));
             }
             black_box(&hashed);
         }
@@ -95,9 +95,9 @@ fn get_single(ks: &mut Keyspace, keys: &[[u8; 11]]) -> f64 {
 fn set_batched(ks: &mut Keyspace, keys: &[[u8; 11]], value: &[u8]) -> f64 {
     let started = cpu_ns();
     for batch in keys.chunks_exact(BATCH) {
-        let hashed: [_; BATCH] = std::array::from_fn(|i| ks.key(&batch[i]));
+        let mut hashed: [_; BATCH] = std::array::from_fn(|i| ks.key(&batch[i]));
         hashed.iter().for_each(|key| ks.prefetch_index(key));
-        hashed.iter().for_each(|key| ks.prefetch_item(key));
+        hashed.iter_mut().for_each(|key| ks.prefetch_item(key));
         for key in &hashed {
             ks.set(key, value, Deadline::NEVER).expect("there is room");
         }

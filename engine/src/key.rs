@@ -1,5 +1,6 @@
 //! A key with everything that is computed from its bytes, and positions of a scan.
 
+use pinnace_mem::Spot;
 use pinnace_types::{KeyHash, ShardId};
 
 /// A key, its hash and its shard: computed once per request, used by every call of a batch.
@@ -8,6 +9,7 @@ pub struct Key<'k> {
     bytes: &'k [u8],
     hash: KeyHash,
     shard: ShardId,
+    spot: Spot,
 }
 
 impl<'k> Key<'k> {
@@ -16,12 +18,24 @@ impl<'k> Key<'k> {
     #[inline]
     #[must_use]
     pub fn from_parts(bytes: &'k [u8], hash: KeyHash, shard: ShardId) -> Self {
-        Self { bytes, hash, shard }
+        Self { bytes, hash, shard, spot: Spot::NONE }
     }
 
     #[inline]
     pub(crate) fn new(bytes: &'k [u8], hash: KeyHash, shard: ShardId) -> Self {
-        Self { bytes, hash, shard }
+        Self { bytes, hash, shard, spot: Spot::NONE }
+    }
+
+    /// The same key, seen where [`crate::Keyspace::spot`] says.
+    #[inline]
+    #[must_use]
+    pub fn seen_at(self, spot: Spot) -> Self {
+        Self { spot, ..self }
+    }
+
+    #[inline]
+    pub(crate) fn spot(&self) -> &Spot {
+        &self.spot
     }
 
     /// The key as it was sent.

@@ -26,7 +26,7 @@ pub use entry::{AbsenceStamp, Entry, ValueKind, ValueRef, Version};
 pub use error::{EngineError, WriteError};
 pub use key::{Key, ScanCursor};
 pub use keyspace::Keyspace;
-pub use pinnace_mem::LargeValue;
+pub use pinnace_mem::{LargeValue, Spot};
 pub use stats::{EngineStats, MemoryUse};
 
 /// A large value that stays in memory, unchanged, for as long as the handle lives: what a reply

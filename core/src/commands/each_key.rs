@@ -29,8 +29,8 @@ pub(super) fn for_each_key(
             *key = exec.key(args.at(position));
             exec.ks.prefetch_index(key);
         }
-        let round = &keys[..positions.len()];
-        round.iter().for_each(|key| exec.ks.prefetch_item(key));
+        let round = &mut keys[..positions.len()];
+        round.iter_mut().for_each(|key| exec.ks.prefetch_item(key));
         for (key, position) in round.iter().zip(positions) {
             visit(exec, key, position)?;
         }

@@ -25,6 +25,19 @@ impl Found {
     }
 }
 
+/// Where a key was seen ahead of its use: spares the second search of a batch. It may be wrong, for
+/// another key or since the index changed: that is noticed when it is used.
+#[derive(Clone, Copy, Debug)]
+pub struct Spot {
+    place: Place,
+    moves: u64,
+}
+
+impl Spot {
+    /// Not looked for.
+    pub const NONE: Self = Self { place: Place::NOWHERE, moves: u64::MAX };
+}
+
 /// Accepts the item with a key, and keeps it.
 struct ByKey<'m, 'k> {
     memory: &'m Memory,
@@ -49,6 +62,8 @@ pub struct Index {
     /// Shards whose table is being resized; a shard may be listed after it is done.
     resizing: Vec<u16>,
     growths: u64,
+    /// Grows whenever slots may have been streamed from one part of a table to another.
+    moves: u64,
 }
 
 impl Index {
@@ -62,6 +77,7 @@ impl Index {
             len: 0,
             resizing: Vec::with_capacity(usize::from(shards)),
             growths: 0,
+            moves: 0,
         }
     }
 
@@ -121,7 +137,7 @@ impl Index {
     }
 
     /// Finds the item of a key.
-    #[inline(always)]
+    #[inline(never)]
     pub fn find_key<'m>(
         &self,
         shard: u16,
@@ -142,11 +158,43 @@ impl Index {
         Some(Found { shard: u64::from(shard), place, location })
     }
 
-    /// The location of the first slot with the hash's tag, for a prefetch: nearly always the right one.
+    /// The first slot with the hash's tag, nearly always the right one, and its location.
     #[inline(always)]
     #[must_use]
-    pub fn guess(&self, shard: u16, hash: u64) -> Option<u64> {
-        self.find(shard, hash, |_| true).map(|found| found.location)
+    pub fn spot(&self, shard: u16, hash: u64) -> Option<(Spot, u64)> {
+        let found = self.find(shard, hash, |_| true)?;
+        Some((Spot { place: found.place, moves: self.moves }, found.location))
+    }
+
+    /// Finds the item of a key, first of all where it was seen.
+    #[inline(always)]
+    pub fn find_key_at<'m>(
+        &self,
+        spot: &Spot,
+        shard: u16,
+        hash: u64,
+        key: &[u8],
+        memory: &'m Memory,
+    ) -> Option<(Found, Item<'m>)> {
+        let seen = self.recall(spot, shard, key, memory);
+        if seen.is_some() { seen } else { self.find_key(shard, hash, key, memory) }
+    }
+
+    #[inline(always)]
+    fn recall<'m>(
+        &self,
+        spot: &Spot,
+        shard: u16,
+        key: &[u8],
+        memory: &'m Memory,
+    ) -> Option<(Found, Item<'m>)> {
+        if spot.moves != self.moves {
+            return None;
+        }
+        let place = self.tables[usize::from(shard)].again(spot.place)?;
+        let location = self.layout.location(place.slot);
+        let item = memory.item_of_key(location, key)?;
+        Some((Found { shard: u64::from(shard), place, location }, item))
     }
 
     /// Adds one to the counter of a found slot, up to 3. No write if it is there already.
@@ -173,7 +221,10 @@ impl Index {
     /// Gets ready for an insertion into a shard; false if that takes memory that is not there.
     pub fn make_ready(&mut self, shard: u16, memory: &mut Memory) -> bool {
         let mut grown = false;
-        let ready = self.tables[usize::from(shard)].make_ready(self.layout, memory, &mut grown);
+        let table = &mut self.tables[usize::from(shard)];
+        let was_resizing = table.is_resizing();
+        let ready = table.make_ready(self.layout, memory, &mut grown);
+        self.moves += u64::from(was_resizing || grown);
         if grown {
             self.growths += 1;
             self.resizing.push(shard);
@@ -199,6 +250,7 @@ impl Index {
     /// do it with.
     pub fn stream(&mut self, buckets: u32, memory: &mut Memory) -> bool {
         let Some(&shard) = self.resizing.last() else { return false };
+        self.moves += 1;
         let table = &mut self.tables[usize::from(shard)];
         if table.is_resizing() && !table.stream(buckets, self.layout, memory) {
             return false;
@@ -211,6 +263,7 @@ impl Index {
 
     /// Begins to shrink a shard's table if it has become sparse.
     pub fn shrink_if_sparse(&mut self, shard: u16, memory: &mut Memory) {
+        self.moves += 1;
         let table = &mut self.tables[usize::from(shard)];
         if !table.is_resizing() && table.shrink_if_sparse(memory) {
             self.resizing.push(shard);
@@ -226,6 +279,7 @@ impl Index {
 
     /// Removes all slots of a shard.
     pub fn clear_shard(&mut self, shard: u16, memory: &mut Memory) {
+        self.moves += 1;
         let table = &mut self.tables[usize::from(shard)];
         self.len -= table.len();
         table.clear(memory);

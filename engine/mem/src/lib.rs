@@ -16,7 +16,7 @@ mod pool;
 mod table;
 mod units;
 
-pub use index::{Found, Index};
+pub use index::{Found, Index, Spot};
 pub use item::{DEADLINE_BYTES, HEADER_BYTES, Header, Item, LOG_VALUE_BYTES_MAX, Traits, VERSION_BYTES};
 pub use large::LargeValue;
 pub use layout::{FREQUENCY_MAX, Layout};

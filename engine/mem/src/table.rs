@@ -13,7 +13,7 @@
 //! Invariants: slots of a bucket stand at its front; every slot is reachable by a probe or in the
 //! stash; pages that a probe may reach are present.
 
-use crate::layout::{Layout, frequency};
+use crate::layout::{FREQUENCY_MAX, Layout, frequency};
 use crate::map::prefetch;
 use crate::memory::Memory;
 use crate::page::{BUCKETS_PER_PAGE, Bucket, Buckets, Pages};
@@ -87,6 +87,9 @@ impl Place {
     pub(crate) fn frequency(self) -> u8 {
         frequency(self.slot)
     }
+
+    /// A place that no slot has.
+    pub(crate) const NOWHERE: Self = Self { at: (STASH as u64) << 3, slot: 0 };
 }
 
 const CURRENT: u8 = 0;
@@ -373,6 +376,22 @@ impl Table {
         let mut entries = self.stash.iter();
         let index = entries.position(|s| s.position == position && is_it.accept(layout.location(s.slot)))?;
         Some(Place::new(STASH, index as u64, 0, self.stash[index].slot))
+    }
+
+    /// The slot at a place where one was found earlier, if it still leads to the same item. Only while
+    /// nothing was streamed: what lies behind the frontier is not kept up.
+    #[inline(always)]
+    pub(crate) fn again(&self, place: Place) -> Option<Place> {
+        let part = match place.part() {
+            CURRENT => &self.current,
+            NEXT => &self.next,
+            _ => return None,
+        };
+        let bucket = place.bucket() as usize;
+        let slot = part.pages.buckets(bucket / BUCKETS_PER_PAGE)?[bucket % BUCKETS_PER_PAGE].0[place.index()];
+        // Only the counter may differ.
+        let is_same = (slot ^ place.slot) & !u64::from(FREQUENCY_MAX) == 0;
+        is_same.then_some(Place { at: place.at, slot })
     }
 
     /// Replaces the slot that was found at `place`.

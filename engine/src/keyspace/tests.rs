@@ -86,6 +86,7 @@ struct Pair {
     pins: Vec<(crate::PinnedValue, Vec<u8>)>,
     prng: Prng,
     versions_seen: BTreeMap<Vec<u8>, Version>,
+    spots: BTreeMap<Vec<u8>, Spot>,
 }
 
 fn name(key: u16) -> Vec<u8> {
@@ -104,7 +105,14 @@ fn bytes_of(value: ValueRef<'_>) -> Vec<u8> {
 impl Pair {
     fn new(ks: Keyspace) -> Self {
         let (map, versions_seen) = (BTreeMap::new(), BTreeMap::new());
-        Self { ks, map, pins: Vec::new(), prng: Prng::new(3), versions_seen }
+        Self { ks, map, pins: Vec::new(), prng: Prng::new(3), versions_seen, spots: BTreeMap::new() }
+    }
+
+    /// The key, seen where it was when it was last used: much has changed since.
+    fn key<'k>(&mut self, bytes: &'k [u8]) -> Key<'k> {
+        let key = self.ks.key(bytes);
+        let earlier = self.spots.insert(bytes.to_vec(), self.ks.spot(&key));
+        key.seen_at(earlier.unwrap_or(Spot::NONE))
     }
 
     fn value(&mut self, len: usize) -> Vec<u8> {
@@ -125,7 +133,7 @@ impl Pair {
         let expected = self.map.get(key).cloned();
         let now = self.ks.now();
         let may_be_absent = self.is_evicting();
-        let k = self.ks.key(key);
+        let k = self.key(key);
         let got = self.ks.get(&k).map(|entry| (bytes_of(entry.value), entry.deadline, entry.version));
         match (expected, got) {
             (None, None) => {}
@@ -144,7 +152,7 @@ impl Pair {
 
     fn set(&mut self, key: u16, parts: &[&[u8]], deadline: Deadline) {
         let key = name(key);
-        let k = self.ks.key(&key);
+        let k = self.key(&key);
         let result = if let [part] = parts {
             self.ks.set(&k, part, deadline)
         } else {
@@ -174,7 +182,7 @@ impl Pair {
 
     fn version(&mut self, key: u16) {
         let key = name(key);
-        let k = self.ks.key(&key);
+        let k = self.key(&key);
         let was_there = self.ks.peek(&k).is_some();
         match self.ks.version(&k) {
             Ok(Some(version)) => {
@@ -195,7 +203,7 @@ impl Pair {
 
     fn set_deadline(&mut self, key: u16, deadline: Deadline) {
         let key = name(key);
-        let k = self.ks.key(&key);
+        let k = self.key(&key);
         if self.ks.set_deadline(&k, deadline) == Ok(true) {
             let version = self.ks.peek(&k).and_then(|entry| entry.version);
             let expected = self.map.get_mut(&key).unwrap();
@@ -224,7 +232,7 @@ impl Pair {
 
     fn pin(&mut self, key: u16) {
         let key = name(key);
-        let k = self.ks.key(&key);
+        let k = self.key(&key);
         if let Some(Entry { value: ValueRef::Large(large), .. }) = self.ks.peek(&k) {
             let pin = large.clone();
             self.pins.push((pin, self.map[&key].value.clone()));
