@@ -26,6 +26,9 @@ const BATCH_MAX: usize = 32;
 /// decoding, the fetches of buckets and items cost next to nothing.
 const SPOT_LAG: usize = 8;
 
+/// Beginnings of commands that are remembered: clients that read and write send two.
+const BEGINNINGS: usize = 2;
+
 /// The source number of [`Sources::owned`].
 const OWNED: u32 = u32::MAX - 1;
 
@@ -58,6 +61,9 @@ pub(crate) enum OpKind {
     Unknown,
     /// A native frame.
     Native,
+    /// A native GET that asks for nothing but the value. Its request id stands in `range_start`, the
+    /// length of its key in `range_count`.
+    NativeGet,
     /// The incomplete rest of an event.
     Tail,
 }
@@ -82,8 +88,8 @@ pub(crate) struct Op {
     source: u32,
     /// Where the request begins in its source; its argument ranges count from there.
     raw_start: u32,
-    range_start: u32,
-    range_count: u32,
+    pub(crate) range_start: u32,
+    pub(crate) range_count: u32,
     /// Hash and shard of the first key; meaningless without one.
     pub(crate) hash: KeyHash,
     pub(crate) shard: ShardId,
@@ -107,6 +113,18 @@ impl Op {
         }
     }
 
+    /// The bytes from the request's start on.
+    #[inline]
+    pub(crate) fn raw<'s>(&self, sources: Sources<'s>) -> &'s [u8] {
+        &sources.bytes(self.source)[self.raw_start as usize..]
+    }
+
+    /// The arguments of a command among those of its batch.
+    #[inline]
+    pub(crate) fn args<'s>(&self, raw: &'s [u8], ranges: &'s [ArgRange]) -> Args<'s> {
+        Args::new(raw, &ranges[self.range_start as usize..][..self.range_count as usize])
+    }
+
     /// The first key of the request, which has these bytes.
     #[inline]
     pub(crate) fn key<'k>(&self, bytes: &'k [u8]) -> Key<'k> {
@@ -120,12 +138,40 @@ pub(crate) struct Batch {
     ranges: Vec<ArgRange>,
     /// Requests from the first on whose items have been fetched.
     spotted: usize,
+    /// There is a command among them: their time is told.
+    is_timed: bool,
+    /// How commands began lately, and which they were.
+    beginnings: [(resp::Beginning, CommandId); BEGINNINGS],
+    /// Which of them is replaced next.
+    oldest: usize,
 }
 
 impl Batch {
     pub(crate) fn new() -> Self {
         let (ops, ranges) = (Vec::with_capacity(BATCH_MAX + 1), Vec::with_capacity(BATCH_MAX * 4));
-        Self { ops, ranges, spotted: 0 }
+        let beginnings = [(resp::Beginning::NONE, CommandId::default()); BEGINNINGS];
+        Self { ops, ranges, spotted: 0, is_timed: false, beginnings, oldest: 0 }
+    }
+
+    /// Decodes a command that begins like one of the last.
+    #[inline]
+    fn decode_like_before(
+        &mut self,
+        decoder: &mut resp::RespDecoder,
+        raw: &[u8],
+        limits: &resp::RespLimits,
+    ) -> Option<(usize, CommandId)> {
+        let ranges = &mut self.ranges;
+        self.beginnings.iter().find_map(|(beginning, id)| {
+            decoder.decode_like(beginning, raw, limits, ranges).map(|consumed| (consumed, *id))
+        })
+    }
+
+    fn remember_beginning(&mut self, raw: &[u8], range_start: usize, id: CommandId) {
+        if let Some(beginning) = resp::Beginning::of(raw, &self.ranges[range_start..]) {
+            self.beginnings[self.oldest] = (beginning, id);
+            self.oldest = (self.oldest + 1) % BEGINNINGS;
+        }
     }
 
     /// Adds a request whose bucket is being fetched, and fetches the item of one whose bucket has come.
@@ -283,6 +329,8 @@ impl Core {
         wire: &mut W,
     ) -> usize {
         let mut at = 0;
+        let Some(session) = self.sessions.get(conn) else { return bytes.len() };
+        let is_native = session.protocol == Protocol::Native;
         while at < bytes.len() {
             if self.batch.ops.len() >= BATCH_MAX {
                 self.run_batch(sources, wire);
@@ -290,10 +338,10 @@ impl Core {
                     return bytes.len();
                 }
             }
-            let Some(session) = self.sessions.get(conn) else { return bytes.len() };
-            let step = match session.protocol {
-                Protocol::Native => self.parse_native(source, conn, bytes, at),
-                _ => self.parse_resp(source, conn, bytes, at),
+            let step = if is_native {
+                self.parse_native(source, conn, bytes, at)
+            } else {
+                self.parse_resp(source, conn, bytes, at)
             };
             match step {
                 Step::Advance(consumed) => at += consumed,
@@ -380,6 +428,13 @@ impl Core {
         let Some(session) = self.sessions.get_mut(conn) else { return Step::Incomplete };
         let range_start = self.batch.ranges.len();
         let raw = &bytes[at..];
+        self.batch.is_timed = true;
+        if let Some((consumed, id)) =
+            self.batch.decode_like_before(&mut session.decoder, raw, &self.resp_limits)
+        {
+            self.push_command(id, conn, source, at, range_start, raw);
+            return Step::Advance(consumed);
+        }
         let consumed = match session.decoder.decode(raw, &self.resp_limits, &mut self.batch.ranges) {
             Ok(Decoded::Command { consumed }) => consumed,
             Ok(Decoded::Nothing { consumed }) => return Step::Advance(consumed),
@@ -391,14 +446,32 @@ impl Core {
             Err(_) => return Step::Broken,
         };
         let args = Args::new(raw, &self.batch.ranges[range_start..]);
-        let mut op = Op::new(OpKind::Unknown, conn, source, at);
-        (op.range_start, op.range_count) = (range_start as u32, args.len() as u32);
         if let Some(id) = self.table.find(args.at(0)) {
-            op.kind = OpKind::Command(id);
-            (op.route, op.hash, op.shard) = self.route(id, args);
+            self.batch.remember_beginning(raw, range_start, id);
+            self.push_command(id, conn, source, at, range_start, raw);
+        } else {
+            let mut op = Op::new(OpKind::Unknown, conn, source, at);
+            (op.range_start, op.range_count) = (range_start as u32, args.len() as u32);
+            self.batch.push(op, &self.ks);
         }
-        self.batch.push(op, &self.ks);
         Step::Advance(consumed)
+    }
+
+    #[inline]
+    fn push_command(
+        &mut self,
+        id: CommandId,
+        conn: ConnId,
+        source: u32,
+        at: usize,
+        range_start: usize,
+        raw: &[u8],
+    ) {
+        let args = Args::new(raw, &self.batch.ranges[range_start..]);
+        let mut op = Op::new(OpKind::Command(id), conn, source, at);
+        (op.range_start, op.range_count) = (range_start as u32, args.len() as u32);
+        (op.route, op.hash, op.shard) = self.route(id, args);
+        self.batch.push(op, &self.ks);
     }
 
     /// Hashes the first key of a keyed command, decides where it runs as far as that key tells, and
@@ -428,25 +501,37 @@ impl Core {
     #[inline]
     fn parse_native(&mut self, source: u32, conn: ConnId, bytes: &[u8], at: usize) -> Step {
         let raw = &bytes[at..];
+        if let Some((get, consumed)) = native::decode_plain_get(raw, &self.native_limits) {
+            let mut op = Op::new(OpKind::NativeGet, conn, source, at);
+            (op.range_start, op.range_count) = (get.request_id, u32::from(get.key_len));
+            self.route_native(&mut op, &raw[native::HEADER_BYTES..][..usize::from(get.key_len)]);
+            self.batch.push(op, &self.ks);
+            return Step::Advance(consumed);
+        }
         match native::decode(raw, &self.native_limits) {
             Ok(None) => Step::Incomplete,
             Err(_) => Step::Broken,
             Ok(Some((frame, consumed))) => {
                 let mut op = Op::new(OpKind::Native, conn, source, at);
                 if !frame.key.is_empty() {
-                    let key = self.ks.key(frame.key);
-                    (op.hash, op.shard) = (key.hash(), key.shard());
-                    let owner = self.config.shards.core_of(key.shard());
-                    if owner == self.config.core {
-                        op.route = Route::Local;
-                        self.ks.prefetch_index(&key);
-                    } else {
-                        op.route = Route::Remote(owner);
-                    }
+                    self.route_native(&mut op, frame.key);
                 }
                 self.batch.push(op, &self.ks);
                 Step::Advance(consumed)
             }
+        }
+    }
+
+    #[inline(always)]
+    fn route_native(&self, op: &mut Op, key: &[u8]) {
+        let key = self.ks.key(key);
+        (op.hash, op.shard) = (key.hash(), key.shard());
+        let owner = self.config.shards.core_of(key.shard());
+        if owner == self.config.core {
+            op.route = Route::Local;
+            self.ks.prefetch_index(&key);
+        } else {
+            op.route = Route::Remote(owner);
         }
     }
 
@@ -461,14 +546,19 @@ impl Core {
         self.batch.spotted = 0;
         let mut ops = std::mem::take(&mut self.batch.ops);
         let mut ranges = std::mem::take(&mut self.batch.ranges);
-        let started_ns = (self.config.clock_ns)();
+        let is_timed = std::mem::take(&mut self.batch.is_timed);
+        let started_ns = if is_timed { (self.config.clock_ns)() } else { 0 };
         let mut ran = 0u64;
-        for (index, op) in ops.iter().enumerate() {
-            let raw = &sources.bytes(op.source)[op.raw_start as usize..];
-            let args = Args::new(raw, &ranges[op.range_start as usize..][..op.range_count as usize]);
-            if self.run_op(op, raw, args, sources, wire) == Timing::Batch {
-                ran |= 1 << index;
+        let mut index = 0;
+        while let Some(op) = ops.get(index) {
+            let (count, timing) = match self.run_plain(&ops[index..], &ranges, sources, wire) {
+                (0, _) => (1, self.run_op(op, &ranges, sources, wire)),
+                plain => plain,
+            };
+            if timing == Timing::Batch {
+                ran |= (u64::MAX >> (64 - count)) << index;
             }
+            index += count;
         }
         if ran != 0 {
             let spent_ns = (self.config.clock_ns)().saturating_sub(started_ns);
@@ -489,12 +579,26 @@ impl Core {
     /// Attributes the time of a batch evenly to its short commands: reading the clock for each one
     /// would cost as much as the command.
     fn count_batch(&mut self, ops: &[Op], ran: u64, each_ns: u64) {
+        let mut same: Option<(CommandId, u64)> = None;
         for (index, op) in ops.iter().enumerate() {
-            if let OpKind::Command(id) = op.kind
-                && ran & (1 << index) != 0
-            {
-                self.stats.count_call(id, each_ns);
+            let OpKind::Command(id) = op.kind else { continue };
+            if ran & (1 << index) == 0 {
+                continue;
             }
+            same = match same {
+                Some((last, count)) if last == id => Some((id, count + 1)),
+                _ => {
+                    self.count_same(same, each_ns);
+                    Some((id, 1))
+                }
+            };
+        }
+        self.count_same(same, each_ns);
+    }
+
+    fn count_same(&mut self, same: Option<(CommandId, u64)>, each_ns: u64) {
+        if let Some((id, count)) = same {
+            self.stats.count_calls(id, count, each_ns);
         }
     }
 
@@ -507,8 +611,7 @@ impl Core {
                 Some(session) if ran & (1 << index) != 0 => SessionRef { conn: op.conn, resp: session.resp },
                 _ => continue,
             };
-            let raw = &sources.bytes(op.source)[op.raw_start as usize..];
-            let args = Args::new(raw, &ranges[op.range_start as usize..][..op.range_count as usize]);
+            let args = op.args(op.raw(sources), ranges);
             self.slow_command(session, args, each_us);
         }
     }
@@ -517,12 +620,12 @@ impl Core {
     fn run_op<W: CoreWire>(
         &mut self,
         op: &Op,
-        raw: &[u8],
-        args: Args<'_>,
+        ranges: &[ArgRange],
         sources: Sources<'_>,
         wire: &mut W,
     ) -> Timing {
         let Some(session) = self.sessions.get_mut(op.conn) else { return Timing::None };
+        let raw = op.raw(sources);
         if session.hold != Hold::None {
             session.tail_in_batch &= op.kind != OpKind::Tail;
             self.spill(sources, op.source, op.conn, op.raw_start as usize, wire);
@@ -530,14 +633,14 @@ impl Core {
         }
         match op.kind {
             OpKind::Command(id) => {
-                let timing = self.run_command(op, id, args, wire);
+                let timing = self.run_command(op, id, op.args(raw, ranges), wire);
                 if timing == Timing::Replay {
                     self.spill(sources, op.source, op.conn, op.raw_start as usize, wire);
                 }
                 timing
             }
-            OpKind::Native => self.run_native(op, raw, wire),
-            OpKind::Unknown => self.refuse_unknown(op.conn, args, wire),
+            OpKind::Native | OpKind::NativeGet => self.run_native(op, raw, wire),
+            OpKind::Unknown => self.refuse_unknown(op.conn, op.args(raw, ranges), wire),
             OpKind::Tail => {
                 session.tail_in_batch = false;
                 self.keep_bytes(op.conn, raw, wire);

@@ -18,7 +18,7 @@ use crate::session::{Hold, Protocol, ReplyMode};
 const UNKNOWN_ECHO_BYTES: usize = 128;
 
 /// Commands that are timed per batch and may take the short way.
-const BRIEF: Flags = Flags::FAST.and(Flags::SHORT);
+pub(crate) const BRIEF: Flags = Flags::FAST.and(Flags::SHORT);
 
 impl Core {
     /// Runs a command of the table.

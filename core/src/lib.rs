@@ -20,6 +20,7 @@ mod gathering;
 mod mail;
 mod moving;
 mod native;
+mod plain;
 mod replies;
 mod server;
 mod session;

@@ -299,7 +299,7 @@ fn run_keyed(
     out: &mut OutBuf<PinnedValue>,
 ) {
     if frame.opcode == Opcode::GET && frame.flags.0 == 0 && frame.value.is_empty() && frame.is_supported() {
-        return get(ks, frame, key, None, out);
+        return get(ks, frame.request_id, key, None, false, out);
     }
     if !frame.is_supported() {
         return unsupported(out.bytes(), frame);
@@ -309,7 +309,10 @@ fn run_keyed(
             Err(Refusal(Status::BAD_REQUEST, "value_len: this opcode takes no value"))
         }
         Opcode::GET => match wanted_version(ks, frame, key) {
-            Ok(version) => return get(ks, frame, key, version, out),
+            Ok(version) => {
+                let is_quiet = frame.flags.suppresses(Opcode::GET, Status::NOT_FOUND);
+                return get(ks, frame.request_id, key, version, is_quiet, out);
+            }
             Err(error) => Err(refusal(&error)),
         },
         Opcode::SET => set(ks, frame, key),
@@ -367,28 +370,30 @@ fn finish(
     }
 }
 
-#[inline]
-fn get(
+/// Answers a GET; `is_quiet`: only if there is a value.
+#[inline(always)]
+pub(crate) fn get(
     ks: &mut Keyspace,
-    frame: &Frame<'_>,
+    request_id: u32,
     key: &Key<'_>,
     version: Option<u64>,
+    is_quiet: bool,
     out: &mut OutBuf<PinnedValue>,
 ) {
     let Some(entry) = ks.get(key) else {
-        if !frame.flags.suppresses(Opcode::GET, Status::NOT_FOUND) {
-            native::encode_status(out.bytes(), Opcode::GET, frame.request_id, Status::NOT_FOUND, None);
+        if !is_quiet {
+            native::encode_status(out.bytes(), Opcode::GET, request_id, Status::NOT_FOUND, None);
         }
         return;
     };
     let deadline = entry.deadline.to_raw();
     match entry.value {
         ValueRef::Bytes(value) => {
-            native::encode_get_reply(out.bytes(), frame.request_id, value, deadline, version);
+            native::encode_get_reply(out.bytes(), request_id, value, deadline, version);
         }
         ValueRef::Large(large) => {
             let len = large.len();
-            native::encode_get_reply_header(out.bytes(), frame.request_id, len, deadline, version);
+            native::encode_get_reply_header(out.bytes(), request_id, len, deadline, version);
             out.push_pinned(large.clone());
             native::encode_padding(out.bytes(), len);
         }

@@ -20,8 +20,8 @@ impl LatencyHistogram {
     const EMPTY: Self = Self { buckets: [0; LATENCY_BUCKETS] };
 
     #[inline]
-    fn record(&mut self, duration_ns: u64) {
-        self.buckets[bucket_of(duration_ns)] += 1;
+    fn record(&mut self, count: u64, duration_ns: u64) {
+        self.buckets[bucket_of(duration_ns)] += count;
     }
 }
 
@@ -110,11 +110,17 @@ impl CoreStats {
     /// Counts a call that ran for `duration_ns`.
     #[inline]
     pub fn count_call(&mut self, command: CommandId, duration_ns: u64) {
-        self.commands_processed += 1;
+        self.count_calls(command, 1, duration_ns);
+    }
+
+    /// Counts calls that ran for `each_ns` each.
+    #[inline]
+    pub fn count_calls(&mut self, command: CommandId, count: u64, each_ns: u64) {
+        self.commands_processed += count;
         let stats = &mut self.commands[command.index()];
-        stats.calls += 1;
-        stats.duration_ns += duration_ns;
-        stats.latency.record(duration_ns);
+        stats.calls += count;
+        stats.duration_ns += count * each_ns;
+        stats.latency.record(count, each_ns);
     }
 
     /// Counts an error reply by the code that `text` starts with.

@@ -3,7 +3,7 @@
 use super::CommandSpec;
 
 /// A command's position in the table; the same on every core of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CommandId(u16);
 
 /// All commands, found by an open-addressed hash of the name.

@@ -145,6 +145,38 @@ pub fn decode<'a>(buf: &'a [u8], limits: &NativeLimits) -> Result<Option<(Frame<
     Ok(Some((frame, total)))
 }
 
+/// A GET that asks for nothing but the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlainGet {
+    /// Chosen by the client, returned with the reply.
+    pub request_id: u32,
+    /// Bytes of the key, which follows the header; not 0.
+    pub key_len: u16,
+}
+
+/// Reads the frame at the start of `buf` if it is there as a whole and a GET without flags, options
+/// and value, and tells how many bytes it takes. Everything else is for [`decode`].
+#[inline(always)]
+#[must_use]
+pub fn decode_plain_get(buf: &[u8], limits: &NativeLimits) -> Option<(PlainGet, usize)> {
+    /// The first eight bytes of such a frame, little-endian, without the length of the key.
+    const START: u64 = MAGIC as u64 | (PROTOCOL_VERSION as u64) << 8 | (Opcode::GET.0 as u64) << 16;
+    const KEY_LEN_SHIFT: u32 = 32;
+    const START_MASK: u64 = !(0xffff << KEY_LEN_SHIFT);
+    let (start, rest) = buf.split_first_chunk::<8>()?;
+    let start = u64::from_le_bytes(*start);
+    let lengths = u64::from_le_bytes(*rest.first_chunk::<8>()?);
+    let key_len = (start >> KEY_LEN_SHIFT) as u16;
+    // The lower half is the length of the value.
+    if start & START_MASK != START || lengths as u32 != 0 || key_len == 0 || key_len > limits.key_bytes_max {
+        return None;
+    }
+    let total =
+        HEADER_BYTES.wrapping_add(usize::from(key_len)).wrapping_add(ALIGNMENT - 1) & !(ALIGNMENT - 1);
+    let get = PlainGet { request_id: (lengths >> 32) as u32, key_len };
+    (total <= buf.len()).then_some((get, total))
+}
+
 struct Head {
     opcode: Opcode,
     flags: Flags,

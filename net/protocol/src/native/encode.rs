@@ -82,17 +82,17 @@ fn encode_header(out: &mut Vec<u8>, header: &Header, key_len: usize, value_len: 
     let key_len = u16::try_from(key_len).expect("keys are checked against the limit of 65,535 bytes");
     let value_len = u32::try_from(value_len).expect("values are checked against the limit of 512 MiB");
     let flags = if header.version.is_some() { header.flags.with(Flags::EXTENDED) } else { header.flags };
-    let mut bytes = [0; HEADER_BYTES];
-    bytes[0] = MAGIC;
-    bytes[1] = PROTOCOL_VERSION;
-    bytes[2] = header.opcode.0;
-    bytes[3] = flags.0;
-    bytes[4..6].copy_from_slice(&key_len.to_le_bytes());
-    bytes[6..8].copy_from_slice(&header.status.0.to_le_bytes());
-    bytes[8..12].copy_from_slice(&value_len.to_le_bytes());
-    bytes[12..16].copy_from_slice(&header.request_id.to_le_bytes());
-    bytes[16..24].copy_from_slice(&header.deadline.to_le_bytes());
-    out.extend_from_slice(&bytes);
+    // Whole words: a store of its own for each field costs more than putting them together.
+    let start = u64::from(MAGIC)
+        | u64::from(PROTOCOL_VERSION) << 8
+        | u64::from(header.opcode.0) << 16
+        | u64::from(flags.0) << 24
+        | u64::from(key_len) << 32
+        | u64::from(header.status.0) << 48;
+    let lengths = u64::from(value_len) | u64::from(header.request_id) << 32;
+    let words: [[u8; 8]; HEADER_BYTES / 8] =
+        [start.to_le_bytes(), lengths.to_le_bytes(), header.deadline.to_le_bytes()];
+    out.extend_from_slice(words.as_flattened());
     if let Some(version) = header.version {
         let mut block = [0; EXTENSION_HEADER_BYTES + 8];
         block[0..2].copy_from_slice(&(EXTENSION_HEADER_BYTES as u16 + 8).to_le_bytes());

@@ -1,7 +1,7 @@
 use super::{
     Features, Flags, Header, MULTI_GET_KEYS_MAX, MultiGetItems, MultiGetKeys, NativeError, NativeLimits,
-    Opcode, Options, Status, begin_multi_get_reply, decode, encode, finish_multi_get_reply, frame_bytes,
-    push_multi_get_item,
+    Opcode, Options, PlainGet, Status, begin_multi_get_reply, decode, decode_plain_get, encode,
+    finish_multi_get_reply, frame_bytes, push_multi_get_item,
 };
 
 const KEYED_WRITES: [Opcode; 5] =
@@ -23,6 +23,43 @@ fn quiet_leaves_out_the_expected_reply_and_no_other() {
         assert!(!quiet.suppresses(always, Status::OK) && !quiet.suppresses(always, Status::NOT_FOUND));
     }
     assert!(!Flags::RETURN_VERSION.suppresses(Opcode::SET, Status::OK));
+}
+
+#[test]
+fn a_plain_get_is_told_from_everything_else() {
+    let limits = NativeLimits { key_bytes_max: 20, value_bytes_max: 100 };
+    let frame = |header: &Header, key: &[u8], value: &[u8]| {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, header, key, value);
+        bytes
+    };
+    let get = Header::request(Opcode::GET, 7);
+    for key_len in 1..=20 {
+        let bytes = frame(&get, &vec![b'k'; key_len], b"");
+        let (plain, total) = decode_plain_get(&bytes, &limits).expect("it is one");
+        assert_eq!(plain, PlainGet { request_id: 7, key_len: key_len as u16 });
+        assert_eq!(total, decode(&bytes, &limits).unwrap().unwrap().1);
+        for cut in 0..bytes.len() {
+            assert_eq!(decode_plain_get(&bytes[..cut], &limits), None);
+        }
+    }
+    let others = [
+        frame(&get.with_flags(Flags::QUIET), b"key", b""),
+        frame(&get.with_options(Options(1)), b"key", b""),
+        frame(&get.with_version(Some(1)), b"key", b""),
+        frame(&get, b"", b""),
+        frame(&get, b"key", b"value"),
+        frame(&get, &[b'k'; 21], b""),
+        frame(&Header::request(Opcode::SET, 7), b"key", b""),
+    ];
+    for other in others {
+        assert_eq!(decode_plain_get(&other, &limits), None, "{other:?}");
+    }
+    for index in 0..2 {
+        let mut broken = frame(&get, b"key", b"");
+        broken[index] ^= 1;
+        assert_eq!(decode_plain_get(&broken, &limits), None, "neither magic nor version may differ");
+    }
 }
 
 fn is_supported(header: &Header) -> bool {

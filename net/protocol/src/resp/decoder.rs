@@ -11,6 +11,7 @@
 
 use super::RespError;
 use super::inline::{self, Words};
+use super::repeat::Beginning;
 use crate::ArgRange;
 
 /// Bounds of a request.
@@ -136,6 +137,31 @@ impl RespDecoder {
             ranges.truncate(base);
         }
         self.decode_any(buf, limits, ranges, base)
+    }
+
+    /// [`RespDecoder::decode`] for a command that begins like an earlier one and is wholly there; `None`,
+    /// and nothing changed, for any other.
+    #[inline]
+    pub fn decode_like(
+        &mut self,
+        beginning: &Beginning,
+        buf: &[u8],
+        limits: &RespLimits,
+        ranges: &mut Vec<ArgRange>,
+    ) -> Option<usize> {
+        if !beginning.begins(buf) || self.slow.is_some() {
+            return None;
+        }
+        let base = ranges.len();
+        ranges.push(beginning.name());
+        let left = beginning.args().wrapping_sub(1);
+        let consumed = fast_bulks(buf, beginning.len(), left, limits, ranges);
+        if consumed.is_some() {
+            self.forget();
+        } else {
+            ranges.truncate(base);
+        }
+        consumed
     }
 
     #[inline(never)]
@@ -360,7 +386,7 @@ fn fast_command(buf: &[u8], limits: &RespLimits, ranges: &mut Vec<ArgRange>) -> 
     if count > limits.args_max {
         return None;
     }
-    let (mut at, mut left) = match name_len {
+    let (at, left) = match name_len {
         // The count has two digits, or the name's length has.
         NAME_LEN_UNKNOWN => (if count > 9 { 5 } else { 4 }, count),
         _ => {
@@ -368,6 +394,18 @@ fn fast_command(buf: &[u8], limits: &RespLimits, ranges: &mut Vec<ArgRange>) -> 
             (name_len as usize + 10, count - 1)
         }
     };
+    fast_bulks(buf, at, left, limits, ranges)
+}
+
+/// Reads the `left` last arguments of a command from `at` on; gives the end of the command.
+#[inline(always)]
+fn fast_bulks(
+    buf: &[u8],
+    mut at: usize,
+    mut left: u32,
+    limits: &RespLimits,
+    ranges: &mut Vec<ArgRange>,
+) -> Option<usize> {
     while left > 0 {
         let (len, header_bytes) = fast_header(buf.get(at..)?)?;
         let start = at.wrapping_add(header_bytes);

@@ -12,6 +12,7 @@ mod double;
 mod encode;
 mod error;
 mod inline;
+mod repeat;
 
 pub use decoder::{Decoded, RespDecoder, RespLimits};
 pub use encode::{
@@ -19,6 +20,7 @@ pub use encode::{
     null_array, push, set, simple, verbatim,
 };
 pub use error::RespError;
+pub use repeat::Beginning;
 
 #[cfg(test)]
 mod tests;
