@@ -5,10 +5,12 @@
 #
 # Programs come from the environment or PATH; rivals that are missing are left out:
 #   PINNACE, BENCH        this repository's release builds
-#   PEER_REDIS, PEER_MEMCACHED, PEER_POGOCACHE, PEER_VALKEY
-#   MEMTIER, REDIS_BENCHMARK      other generators, for the cost of the generator itself
+#   PEER_REDIS, PEER_MEMCACHED, PEER_POGOCACHE, PEER_VALKEY, PEER_KEVY
+#   MEMTIER, REDIS_BENCHMARK, WRK     other generators, for the cost of the generator itself
+#   NULL_RESPONDER                the example of that name, for the generator's own ceiling
 #   SERVER_CORE, LOAD_CORE        one core for the server (0), one for the generator (1)
-#   ROUNDS, SECONDS_EACH          interleaved rounds (3), length of each run (3)
+#   ROUNDS, SECONDS_EACH          interleaved rounds (3), length of each run (1)
+#   LIMIT_SECONDS                 no round is begun after this long (420): all of it ends within ten minutes
 #   NOTE                          a sentence on the circumstances, put at the top
 # Every server gets one thread on one core and 1 GiB, a million keys of 11 bytes with values of 32 bytes, and
 # 50 connections, each with a key sequence of its own. Loads go to 127.0.0.1 only.
@@ -18,7 +20,8 @@ output=${1:?usage: bench/reports.sh OUTPUT.md}
 : "${PINNACE:=target/release/pinnace}" "${BENCH:=target/release/pinnace-bench}"
 : "${PEER_REDIS:=redis-server}" "${PEER_MEMCACHED:=memcached}" "${PEER_POGOCACHE:=pogocache}"
 : "${PEER_VALKEY:=valkey-server}" "${MEMTIER:=memtier_benchmark}" "${REDIS_BENCHMARK:=redis-benchmark}"
-: "${SERVER_CORE:=0}" "${LOAD_CORE:=1}" "${ROUNDS:=3}" "${SECONDS_EACH:=3}"
+: "${PEER_KEVY:=kevy}" "${WRK:=wrk}" "${NULL_RESPONDER:=target/release/examples/null_responder}"
+: "${SERVER_CORE:=0}" "${LOAD_CORE:=1}" "${ROUNDS:=3}" "${SECONDS_EACH:=1}" "${LIMIT_SECONDS:=420}"
 keys=1000000
 work=$(mktemp -d)
 pids=()
@@ -34,10 +37,12 @@ serve() {
     shift 2
     (cd "$work" && exec taskset -c "$SERVER_CORE" "$@" >"$work/$name.log" 2>&1) &
     pids+=($!)
+    local up=
     for _ in $(seq 100); do
-        if "$BENCH" run "$url" -c 4 -n 4 --warm-up 0 --quiet 2>/dev/null; then break; fi
+        if "$BENCH" run "$url" -c 4 -n 4 --warm-up 0 --quiet 2>/dev/null; then up=1 && break; fi
         sleep 0.1
     done
+    [[ $up ]] || { echo "left out: $name does not start: $(tail -n 1 "$work/$name.log")" >&2; return 0; }
     "$BENCH" run "$url" --preload --keys $keys --cores "$LOAD_CORE" -c 50 -p 16 -n 50 --warm-up 0 --quiet
     names+=("$name")
     urls[$name]=$url
@@ -54,6 +59,8 @@ have "$PEER_MEMCACHED" &&
     serve memcached memcache://127.0.0.1:7864 "$PEER_MEMCACHED" -p 7864 -U 0 -t 1 -m 1024 -u "$(id -un)"
 have "$PEER_POGOCACHE" &&
     serve pogocache redis://127.0.0.1:7865 "$PEER_POGOCACHE" -h 127.0.0.1 -p 7865 --threads 1
+# One shard, without its log.
+have "$PEER_KEVY" && serve kevy redis://127.0.0.1:7866 "$PEER_KEVY" --port 7866 --threads 1 --no-aof --dir .
 
 # measure NAME LABEL ARGS...: one run; keeps the result if it is complete.
 measure() {
@@ -63,7 +70,8 @@ measure() {
         --warm-up 500ms --quiet --json "$work/$label.$name.$RANDOM$RANDOM.json" "$@" || true
 }
 
-for _ in $(seq "$ROUNDS"); do
+for round in $(seq "$ROUNDS"); do
+    [[ $SECONDS -lt $LIMIT_SECONDS ]] || { echo "stopped before round $round: $SECONDS s" >&2; break; }
     for name in "${names[@]}"; do
         for pipeline in 1 16 64; do
             measure "$name" "get-$pipeline" -p $pipeline
@@ -72,10 +80,19 @@ for _ in $(seq "$ROUNDS"); do
         measure "$name" open --rate 20k --mix get=90,set=10
     done
 done
-for depth in 64 256 512 1024; do
-    "$BENCH" run "${urls[pinnace]/redis/pinnace}" --keys $keys --cores "$LOAD_CORE" -c 16 -p $depth \
-        -d "${SECONDS_EACH}s" --warm-up 500ms --quiet --json "$work/deep-$depth.json" || true
-done
+deep() {
+    for depth in 64 256 512 1024; do
+        "$BENCH" run "$2" --keys $keys --cores "$LOAD_CORE" -c 16 -p $depth -d "${SECONDS_EACH}s" --warm-up 500ms \
+            --verify-every "$3" --quiet --json "$work/$1-$depth.json" || true
+    done
+}
+deep deep "${urls[pinnace]/redis/pinnace}" 64
+if have "$NULL_RESPONDER"; then
+    (exec "$(absolute "$NULL_RESPONDER")" 127.0.0.1:7867 "$SERVER_CORE" 32 >"$work/null.log" 2>&1) &
+    pids+=($!)
+    sleep 0.3
+    deep null pinnace://127.0.0.1:7867 0
+fi
 
 # One line a rival generator: name, pipeline, answers, CPU seconds.
 TIMEFORMAT='%U %S'
@@ -93,13 +110,42 @@ generator_cost() {
         echo "redis-benchmark $pipeline $count $(cat "$work/time")"
     fi
 }
-if [[ -n ${urls[redis]:-} ]]; then
-    for _ in $(seq "$ROUNDS"); do
+# wrk speaks HTTP only, so it is measured against the one server here that speaks HTTP and RESP: the same
+# keys, each request made beforehand, so that its Lua costs next to nothing.
+wrk_cost() {
+    local pipeline=$1
+    cat >"$work/wrk.lua" <<'LUA'
+local made, at, depth = {}, 0, tonumber(os.getenv("DEPTH"))
+function init()
+    for batch = 1, 2000 do
+        local requests = {}
+        for place = 1, depth do
+            requests[place] = wrk.format("GET", string.format("/key%08d", math.random(0, 999999)))
+        end
+        made[batch] = table.concat(requests)
+    end
+end
+function request()
+    at = at % #made + 1
+    return made[at]
+end
+LUA
+    { time DEPTH=$pipeline taskset -c "$LOAD_CORE" "$WRK" -t 1 -c 50 -d "$((SECONDS_EACH + 1))s" -s "$work/wrk.lua" \
+        http://127.0.0.1:7865/ >"$work/wrk.log" 2>&1; } 2>"$work/time"
+    local count
+    count=$(sed -n 's/^ *\([0-9]*\) requests in .*/\1/p' "$work/wrk.log")
+    if [[ ${count:-0} -gt 1000 ]]; then echo "wrk $pipeline $count $(cat "$work/time")"; fi
+}
+for _ in $(seq "$ROUNDS"); do
+    if [[ -n ${urls[redis]:-} ]]; then
         generator_cost 200000 1
         generator_cost 1000000 16
         generator_cost 2000000 64
-    done >"$work/generators.txt"
-fi
+    fi
+    if [[ -n ${urls[pogocache]:-} ]] && have "$WRK"; then
+        for pipeline in 1 16 64; do wrk_cost $pipeline; done
+    fi
+done >"$work/generators.txt"
 for name in "${names[@]}"; do echo "$name ${commands[$name]:-}"; done >"$work/commands.txt"
 
 # The report.
@@ -155,9 +201,15 @@ for kind in ("get", "set"):
         table(f"{kind.upper()}, {pipeline} in flight a connection", f"{kind}-{pipeline}", closed)
 table("Latency, open loop: 20 000 requests a second, 90 % GET", "open", latency,
       "From the intended start, Poisson arrivals.\n\n")
-deep = sorted(glob.glob(f"{work}/deep-*.json"), key=lambda path: int(path.rsplit("-", 1)[1][:-5]))
-if deep:
-    out.append("\n### Native GET, 16 connections, many in flight\n\n| in flight | answers a second | server CPU, ns | "
+for kind, title, note in (
+        ("deep", "Native GET, 16 connections, many in flight", ""),
+        ("null", "The generator's own ceiling: native GET against a responder that only answers",
+         "The example `null_responder` stores nothing and answers every GET with the same 32 bytes: what the generator can "
+         "ask for and take in when the server does not limit it. It says nothing about a cache.\n\n")):
+    deep = sorted(glob.glob(f"{work}/{kind}-*.json"), key=lambda path: int(path.rsplit("-", 1)[1][:-5]))
+    if not deep:
+        continue
+    out.append(f"\n### {title}\n\n{note}| in flight | answers a second | server CPU, ns | "
                "generator CPU, ns | generator busy |\n|---|---|---|---|---|\n")
     for path in deep:
         run = json.load(open(path))
@@ -169,13 +221,19 @@ if os.path.exists(f"{work}/generators.txt"):
     for line in open(f"{work}/generators.txt"):
         name, pipeline, count, user, system = line.split()
         costs[name, int(pipeline)].append((float(user) + float(system)) / int(count) * 1e9)
-    for pipeline in (1, 16, 64):
-        found = runs.get((f"get-{pipeline}", "redis"), [])
-        costs["pinnace-bench", pipeline] = [run["generator"]["cpu_ns_per_request"] for run in found]
-    out.append("\n### What a generator costs: CPU ns a GET, against the same Redis\n\n| | 1 | 16 | 64 |\n|---|---|---|---|\n")
-    for name in ("memtier_benchmark", "redis-benchmark", "pinnace-bench"):
-        cells = [f"{statistics.median(costs[name, p]):.0f}" if costs.get((name, p)) else "-" for p in (1, 16, 64)]
-        out.append(f"| {name} | " + " | ".join(cells) + " |\n")
+    tables = (("redis", "against the same Redis", "", ("memtier_benchmark", "redis-benchmark")),
+              ("pogocache", "against the same Pogocache",
+               "wrk speaks HTTP, whose requests and answers are several times longer; pinnace-bench speaks RESP.\n\n", ("wrk",)))
+    for server_name, against, note, others in tables:
+        if not any((name, p) in costs for name in others for p in (1, 16, 64)):
+            continue
+        for pipeline in (1, 16, 64):
+            found = runs.get((f"get-{pipeline}", server_name), [])
+            costs["pinnace-bench", pipeline] = [run["generator"]["cpu_ns_per_request"] for run in found]
+        out.append(f"\n### What a generator costs: CPU ns a GET, {against}\n\n{note}| | 1 | 16 | 64 |\n|---|---|---|---|\n")
+        for name in (*others, "pinnace-bench"):
+            cells = [f"{statistics.median(costs[name, p]):.0f}" if costs.get((name, p)) else "-" for p in (1, 16, 64)]
+            out.append(f"| {name} | " + " | ".join(cells) + " |\n")
 warnings = collections.Counter(f"{name}: {warning}" for (_, name), found in runs.items()
                                for run in found for warning in run["warnings"])
 if warnings:

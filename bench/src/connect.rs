@@ -64,11 +64,14 @@ impl Service {
 
     /// What the server says of its own latency, if it has a word for that.
     pub(crate) fn reported_latency(&self) -> Option<String> {
-        if !matches!(self.target.protocol, Protocol::Resp | Protocol::RespCluster) {
-            return None;
-        }
-        let endpoint = self.endpoints.first()?;
-        let mut greeter = Greeter::connect(&self.target, endpoint).ok()?;
+        // A native node speaks RESP at the same port.
+        let protocol = match self.target.protocol {
+            Protocol::Native => Protocol::Resp,
+            resp @ (Protocol::Resp | Protocol::RespCluster) => resp,
+            Protocol::MemcacheText | Protocol::MemcacheMeta => return None,
+        };
+        let (target, endpoint) = (Target { protocol, ..self.target.clone() }, self.endpoints.first()?);
+        let mut greeter = Greeter::connect(&target, endpoint).ok()?;
         greeter.greet(endpoint).ok()?;
         let RespValue::Bulk(text) = greeter.command(&[b"INFO", b"latencystats"]).ok()? else { return None };
         let text = String::from_utf8_lossy(&text);

@@ -196,6 +196,7 @@ fn an_open_loop_tells_of_a_stopped_server_and_a_closed_one_does_not() {
         thread::sleep(Duration::from_millis(10));
     }
     let pid = server.id();
+    // The numbers of docs/bench.md: 100 ms of 10 s at 10 000 requests a second, so 1 % of them meet the stop.
     let stop_during = |name: &str, words: &str| {
         let running = thread::spawn({
             let (name, words) = (name.to_owned(), format!("run redis://127.0.0.1:{port} {words}"));
@@ -207,18 +208,23 @@ fn an_open_loop_tells_of_a_stopped_server_and_a_closed_one_does_not() {
         signal("CONT", pid);
         running.join().unwrap().1
     };
-    let common = "-c 10 -d 3s --warm-up 200ms --keys 1000";
-    let open = stop_during("open.json", &format!("{common} --rate 10k --constant"));
-    let closed = stop_during("closed.json", &format!("{common} -p 1"));
+    let common = "-c 10 --warm-up 200ms --keys 1000";
+    let open = stop_during("open.json", &format!("{common} -d 10s --rate 10k --constant"));
+    let closed = stop_during("closed.json", &format!("{common} -d 3s -p 1"));
     server.kill().unwrap();
     server.wait().unwrap();
 
     // 100 ms at 10 k a second: 1000 requests met the stop, 500 of them waited for 50 ms or longer.
     let slow = slower_than(&open, 50);
     assert!((250..2500).contains(&slow), "{slow} of the open loop's requests took 50 ms");
-    // A 30th of the requests met it: 1 % waited for 70 ms or longer, half hardly at all.
-    let p99 = open["total"]["p99_ns"].as_u64().unwrap();
-    assert!((40_000_000..250_000_000).contains(&p99), "p99 {p99}");
+    // 0 to 100 ms, evenly, for 1 %: the slowest tenth of those waited for 90 ms or longer.
+    let total = &open["total"];
+    let p999 = total["p999_ns"].as_u64().unwrap();
+    assert!((70_000_000..250_000_000).contains(&p999), "p99.9 {p999}");
+    let max = total["max_ns"].as_u64().unwrap();
+    assert!((80_000_000..500_000_000).contains(&max), "max {max}");
+    let answered = count(&open, "answered");
+    assert!((98_000..=102_000).contains(&answered), "every request that was due was made: {answered}");
     let slow = slower_than(&closed, 50);
     assert!(slow <= 60, "a closed loop of 10 connections cannot meet a stop {slow} times");
 }
