@@ -241,6 +241,7 @@ fn tuning(settings: &Settings, plan: &Plan, file_limit: u64) -> DriverTuning {
         // The kernel refuses a table that is larger than the open-file limit.
         slots: slots.min(u32::try_from(file_limit).unwrap_or(u32::MAX)),
         spin_us: u32::try_from(settings.busy_poll.0.as_micros()).expect("validated to be at most 10 ms"),
+        gather_us: u32::try_from(settings.gather.0.as_micros()).expect("validated to be at most 10 ms"),
         ..DriverTuning::DEFAULT
     }
 }

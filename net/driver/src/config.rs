@@ -28,6 +28,9 @@ pub struct DriverTuning {
     /// from other tasks of the executor; 0: parks at once. The default is longer than a tick of the
     /// kernel, whose timer then need not be set anew for each sleep.
     pub nap_us: u32,
+    /// Longest time that requests of a crowd wait for each other before a busy core wakes up for them, so
+    /// that a wake-up is paid once for several; 0: never. See `gather.rs`.
+    pub gather_us: u32,
     /// Longest time between two yields to other tasks of the executor while busy.
     pub yield_us: u32,
     /// The same while other tasks have [`OtherWork::Urgent`].
@@ -48,6 +51,7 @@ impl DriverTuning {
         slots: 10_240,
         spin_us: 5,
         nap_us: 10_000,
+        gather_us: 200,
         yield_us: 1000,
         urgent_yield_us: 40,
         drain_ms: 1000,
@@ -62,6 +66,7 @@ impl DriverTuning {
         slots: 64,
         spin_us: 20,
         nap_us: 100,
+        gather_us: 50,
         yield_us: 1000,
         urgent_yield_us: 40,
         drain_ms: 500,
@@ -110,6 +115,8 @@ pub struct DriverSettings {
     /// Longest sleep inside the socket ring; to be lowered while other tasks of the executor wait for
     /// something that should not wait for them.
     pub nap_us: Cell<u32>,
+    /// Longest time that requests of a crowd wait for each other.
+    pub gather_us: Cell<u32>,
     /// Whether other tasks of this executor wait for I/O.
     pub other_work: Cell<OtherWork>,
 }
@@ -139,6 +146,7 @@ impl DriverSettings {
             idle_timeout_ms: Cell::new(limits.idle_timeout_ms),
             spin_us: Cell::new(tuning.spin_us),
             nap_us: Cell::new(tuning.nap_us),
+            gather_us: Cell::new(tuning.gather_us),
             other_work: Cell::default(),
         }
     }

@@ -11,6 +11,7 @@ use crate::buffers::BufferPool;
 use crate::clock::Clock;
 use crate::config::{DriverConfig, DriverSettings, OtherWork};
 use crate::error::DriverError;
+use crate::gather::{Gather, Seen};
 use crate::park;
 use crate::sockets::Sockets;
 use crate::spin::{Idle, Spin};
@@ -35,6 +36,7 @@ pub struct Driver<P: Slices, M: Send> {
     pool: BufferPool,
     clock: Clock,
     spin: Spin,
+    gather: Gather,
     /// When the loop last let other tasks run.
     yielded_at_ns: u64,
     /// Whether the core napped since there was last work.
@@ -104,6 +106,7 @@ impl<P: Slices, M: Send> Driver<P, M> {
             pool,
             clock: Clock::new(),
             spin: Spin::default(),
+            gather: Gather::default(),
             yielded_at_ns: 0,
             has_napped: false,
             busy_since_ns: None,
@@ -146,8 +149,13 @@ impl<P: Slices, M: Send> Driver<P, M> {
                 Wish::At(at_ns) => Some(at_ns),
                 Wish::Never => None,
             };
-            let is_busy = turn.was_busy || matches!(wish, Wish::Now);
+            let is_urged = matches!(wish, Wish::Now) || self.sockets.has_notices();
+            let is_busy = turn.was_busy || is_urged;
             let next_ns = [turn.timer_ns, wanted_ns].into_iter().flatten().min();
+            if !is_urged && self.gather(turn.now_ns, next_ns)? {
+                self.give_way(turn.now_ns).await?;
+                continue;
+            }
             self.rest(turn.now_ns, is_busy, next_ns).await?;
         }
         self.drain().await?;
@@ -188,6 +196,8 @@ impl<P: Slices, M: Send> Driver<P, M> {
     fn begin_turn(&mut self) -> TurnTime {
         let time = self.clock.now();
         self.sockets.now_ns = time.monotonic_ns;
+        // Before anything of this turn is counted.
+        self.look_back(time.monotonic_ns);
         time
     }
 
@@ -215,6 +225,59 @@ impl<P: Slices, M: Send> Driver<P, M> {
             add(&self.sockets.stats.turns, 1);
             self.busy_since_ns = Some(now_ns);
         }
+    }
+
+    #[inline]
+    fn look_back(&mut self, now_ns: u64) {
+        let sockets = &mut self.sockets;
+        let max_us = sockets.settings.gather_us.get();
+        self.gather.on_turn(now_ns, max_us, || {
+            let stats = &sockets.stats;
+            let (receives, busy_ns, mails) =
+                (stats.receives.get(), stats.busy_ns.get(), stats.mails_in.get());
+            (Seen { receives, busy_ns, mails }, std::mem::take(&mut sockets.heard))
+        });
+    }
+
+    /// Under a crowd of clients, sleeps until several requests are there. False if this is no time to:
+    /// the core then rests as it does otherwise.
+    #[inline]
+    fn gather(&mut self, now_ns: u64, next_ns: Option<u64>) -> Result<bool, DriverError> {
+        let Some(wanted) = self.gather.wanted() else { return Ok(false) };
+        if self.other_work() != OtherWork::None {
+            return Ok(false);
+        }
+        // The small sends of this turn are complete: what else there is are requests, all but few.
+        let there = self.sockets.uring.completions();
+        let missing = (wanted + self.sockets.turn_sends).saturating_sub(there);
+        if missing == 0 {
+            self.on_gathered();
+            return Ok(true);
+        }
+        let settings = &self.sockets.settings;
+        let max_us = settings.gather_us.get().min(settings.nap_us.get());
+        let timeout_ns = next_ns.map_or(u64::MAX, |at_ns| at_ns.saturating_sub(now_ns));
+        let timeout_ns = timeout_ns.min(u64::from(max_us) * 1000);
+        if timeout_ns == 0 {
+            return Ok(false);
+        }
+        let from_ns = self.clock.monotonic_ns();
+        if let Some(since_ns) = self.busy_since_ns.take() {
+            add(&self.sockets.stats.busy_ns, from_ns - since_ns);
+        }
+        add(&self.sockets.stats.gathers, 1);
+        self.sleep_in_ring(there + missing, timeout_ns)?;
+        if self.sockets.uring.completions() == 0 {
+            self.gather.give_up();
+        }
+        self.on_gathered();
+        Ok(true)
+    }
+
+    /// The core has no part of an idle time behind it.
+    fn on_gathered(&mut self) {
+        self.spin.reset();
+        self.has_napped = false;
     }
 
     /// Between turns: lets other tasks run when it is time; when idle, spins, then naps, then parks.
@@ -285,11 +348,15 @@ impl<P: Slices, M: Send> Driver<P, M> {
 
     /// Sleeps in the ring: cheap, but other tasks of the executor have to wait.
     fn nap(&mut self, timeout_ns: u64) -> Result<(), DriverError> {
+        add(&self.sockets.stats.naps, 1);
+        self.sleep_in_ring(1, timeout_ns)
+    }
+
+    fn sleep_in_ring(&mut self, wanted: usize, timeout_ns: u64) -> Result<(), DriverError> {
         // Announced before the last look into the mailboxes; whoever sends looks after having sent.
         self.sockets.mesh.gate().announce_nap();
         let slept = if self.sockets.mesh.is_quiet() {
-            add(&self.sockets.stats.naps, 1);
-            self.sockets.uring.enter_and_wait(timeout_ns)
+            self.sockets.uring.enter_and_wait(wanted, timeout_ns)
         } else {
             Ok(())
         };

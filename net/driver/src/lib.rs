@@ -21,6 +21,7 @@ mod config;
 mod driver;
 mod error;
 mod eventfd;
+mod gather;
 mod listen;
 mod mesh;
 mod outgoing;

@@ -118,6 +118,10 @@ impl<P: Slices, M: Send> Sockets<P, M> {
             return;
         }
         conn.active_tick = tick;
+        if conn.heard_tick != tick {
+            conn.heard_tick = tick;
+            self.heard += 1;
+        }
         conn.turn_buffers = if conn.turn == turn { conn.turn_buffers + 1 } else { 1 };
         conn.turn = turn;
         if conn.single_left > 0 {

@@ -69,6 +69,8 @@ pub(crate) struct Conn<P> {
     pub(crate) turn: u32,
     /// When bytes last moved, in [`crate::sockets::Sockets`] ticks.
     pub(crate) active_tick: u32,
+    /// When it was last counted among the clients heard, in the same ticks.
+    pub(crate) heard_tick: u32,
     /// `active_tick` when the socket was last looked at for a reset that the ring did not report.
     pub(crate) probed_tick: u32,
     /// Silence is no reason to close it.
@@ -95,6 +97,7 @@ impl<P: Slices> Conn<P> {
             turn_buffers: 0,
             turn: 0,
             active_tick: 0,
+            heard_tick: 0,
             probed_tick: 0,
             may_be_idle: false,
             socket: None,

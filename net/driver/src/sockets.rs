@@ -80,6 +80,10 @@ pub(crate) struct Sockets<P, M> {
     /// Monotonic time of the turn.
     pub(crate) now_ns: u64,
     pub(crate) turn: u32,
+    /// Connections that sent something in this tick.
+    pub(crate) heard: u64,
+    /// Sends put in flight in this turn.
+    pub(crate) turn_sends: usize,
     pub(crate) is_stopping: bool,
     /// An enter that failed inside a call that cannot say so; ends the loop.
     failure: Option<DriverError>,
@@ -121,6 +125,8 @@ impl<P: Slices, M: Send> Sockets<P, M> {
             probe_at_ns: 0,
             now_ns: 0,
             turn: 0,
+            heard: 0,
+            turn_sends: 0,
             is_stopping: false,
             failure: None,
             completions: Vec::new(),
@@ -164,6 +170,7 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         events: &mut Vec<Event<'b>>,
     ) -> usize {
         self.turn = self.turn.wrapping_add(1);
+        self.turn_sends = 0;
         self.tell(events);
         let mut completions = std::mem::take(&mut self.completions);
         self.uring.take_completions(max, &mut completions);

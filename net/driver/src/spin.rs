@@ -36,6 +36,12 @@ impl Spin {
         was_spinning
     }
 
+    /// What came was waited for in another way: says nothing about spinning.
+    #[inline]
+    pub(crate) fn reset(&mut self) {
+        self.idle_since_ns = None;
+    }
+
     /// There was no work.
     #[inline]
     pub(crate) fn on_idle(&mut self, now_ns: u64, max_ns: u64) -> Idle {

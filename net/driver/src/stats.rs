@@ -89,6 +89,8 @@ counters! {
     spins,
     /// Spins that ended with work.
     spins_hit,
+    /// Times the core slept until several requests of a crowd were there.
+    gathers,
     /// Times the core slept in its ring.
     naps,
     /// Times the core went to sleep for long, leaving the thread to other tasks.

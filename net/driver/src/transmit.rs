@@ -67,6 +67,7 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         // whose slices stay where they are by the contract of `Slices`) and is changed only by the
         // completion of this send; the slot is not freed before.
         unsafe { self.submit(&entry) };
+        self.turn_sends += 1;
     }
 
     /// Pauses the connections that are over the limit even after their send had its chance. The

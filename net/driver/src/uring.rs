@@ -114,9 +114,9 @@ impl Uring {
         enter_result(result)
     }
 
-    /// Submits everything, runs deferred work and sleeps until there is a completion, for at most
-    /// `timeout_ns`.
-    pub(crate) fn enter_and_wait(&mut self, timeout_ns: u64) -> Result<(), DriverError> {
+    /// Submits everything, runs deferred work and sleeps until there are `wanted` completions that were
+    /// not taken, for at most `timeout_ns`.
+    pub(crate) fn enter_and_wait(&mut self, wanted: usize, timeout_ns: u64) -> Result<(), DriverError> {
         let to_submit = self.ring.submission().len() as libc::c_long;
         let timeout =
             types::Timespec::new().sec(timeout_ns / 1_000_000_000).nsec((timeout_ns % 1_000_000_000) as u32);
@@ -132,7 +132,7 @@ impl Uring {
                 libc::SYS_io_uring_enter,
                 self.enter_fd,
                 to_submit,
-                1,
+                wanted,
                 flags,
                 argument_ptr,
                 size_of::<WaitArgument>(),
@@ -147,10 +147,10 @@ impl Uring {
         into.extend(self.ring.completion().take(max));
     }
 
-    /// Whether completions wait to be taken.
+    /// How many completions wait to be taken.
     #[inline]
-    pub(crate) fn has_completions(&mut self) -> bool {
-        !self.ring.completion().is_empty()
+    pub(crate) fn completions(&mut self) -> usize {
+        self.ring.completion().len()
     }
 
     /// Whether there is nothing to do: nothing queued, nothing completed, nothing deferred. For the
@@ -158,7 +158,7 @@ impl Uring {
     /// kernel sets the flag first and then looks whether the eventfd is armed.
     pub(crate) fn is_quiet(&mut self) -> bool {
         fence(Ordering::SeqCst);
-        !self.wants_enter() && !self.has_completions()
+        !self.wants_enter() && self.completions() == 0
     }
 
     /// Registers the eventfd that completions signal while armed; starts disarmed.

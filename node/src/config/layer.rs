@@ -59,6 +59,11 @@ pub(crate) struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) busy_poll: Option<Span>,
 
+    /// How long requests of many clients may wait for each other on a busy core; 0: never [default: 200us]
+    #[arg(long, global = true, value_name = "SPAN", help_heading = "Cores")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) gather: Option<Span>,
+
     /// Cores: auto, a number (2), or a list of CPUs (0,2-3; one CPU as "3,") [default: auto]
     #[arg(long, global = true, value_name = "N|LIST", help_heading = "Cores")]
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -21,6 +21,7 @@ pub(crate) struct Settings {
     pub(crate) max_connections: Option<u32>,
     pub(crate) idle_timeout: Span,
     pub(crate) busy_poll: Span,
+    pub(crate) gather: Span,
     pub(crate) cores: CoreSelection,
     pub(crate) shards: u16,
     pub(crate) memory: MemorySetting,
@@ -56,6 +57,7 @@ impl Settings {
                 .idle_timeout
                 .unwrap_or(Span(Duration::from_millis(Limits::DEFAULT.idle_timeout_ms))),
             busy_poll: layer.busy_poll.unwrap_or(Span(Duration::from_micros(50))),
+            gather: layer.gather.unwrap_or(Span(Duration::from_micros(200))),
             cores: layer.cores.unwrap_or(CoreSelection::Auto),
             shards: layer.shards.unwrap_or(256),
             memory: layer.memory.unwrap_or(MemorySetting::Auto),
@@ -91,11 +93,10 @@ impl Settings {
                 return Err(("segment_size", format!("{size} is not a power of two: try 256k, 512k or 1mb")));
             }
         }
-        if self.busy_poll.0 > BUSY_POLL_MAX {
-            return Err((
-                "busy_poll",
-                format!("{} is too long: at most {}", self.busy_poll, Span(BUSY_POLL_MAX)),
-            ));
+        for (key, span) in [("busy_poll", self.busy_poll), ("gather", self.gather)] {
+            if span.0 > CORE_WAIT_MAX {
+                return Err((key, format!("{span} is too long: at most {}", Span(CORE_WAIT_MAX))));
+            }
         }
         if self.durability != Durability::None {
             return Err((
@@ -144,6 +145,7 @@ impl Settings {
             ("max_connections", self.max_connections.map(|count| count.to_string())),
             ("idle_timeout", text(&self.idle_timeout)),
             ("busy_poll", text(&self.busy_poll)),
+            ("gather", text(&self.gather)),
             ("cores", text(&self.cores)),
             ("shards", number(self.shards.into())),
             ("memory", text(&self.memory)),
@@ -170,8 +172,8 @@ const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// Largest segment: cleaning moves the survivors of one at a time.
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
 
-/// Longer than this, a core that looks for work is a core that is never idle.
-const BUSY_POLL_MAX: Duration = Duration::from_millis(10);
+/// Longer than this, a core that looks for work is never idle, and clients notice that they wait.
+const CORE_WAIT_MAX: Duration = Duration::from_millis(10);
 
 /// The name of an enumerated value, quoted as TOML wants it.
 fn value_name(value: impl clap::ValueEnum) -> Option<String> {
