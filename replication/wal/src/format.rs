@@ -275,10 +275,23 @@ impl CommitHeader {
 }
 
 impl RecordKind {
-    const ALL: [(u8, Self); 3] = [(1, Self::Entry), (2, Self::HardState), (3, Self::Truncation)];
+    #[inline]
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Entry => 1,
+            Self::HardState => 2,
+            Self::Truncation => 3,
+        }
+    }
 
-    fn byte(self) -> u8 {
-        Self::ALL.iter().find(|(_, kind)| *kind == self).expect("every kind has a number").0
+    #[inline]
+    const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Entry),
+            2 => Some(Self::HardState),
+            3 => Some(Self::Truncation),
+            _ => None,
+        }
     }
 }
 
@@ -299,7 +312,7 @@ impl RecordHeader {
     #[inline]
     pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8], &[u8]), HeaderError> {
         let head = bytes.first_chunk::<RECORD_HEADER_BYTES>().ok_or(HeaderError::Short)?;
-        let kind = RecordKind::ALL.iter().find(|(byte, _)| *byte == head[0]).ok_or(HeaderError::Field)?.1;
+        let kind = RecordKind::from_byte(head[0]).ok_or(HeaderError::Field)?;
         let payload_len = u32_at(head, 4);
         let body = &bytes[RECORD_HEADER_BYTES..];
         let (padded, rest) =
