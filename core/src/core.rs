@@ -24,6 +24,7 @@ use crate::moving::Balance;
 use crate::replies::Ticket;
 use crate::server;
 use crate::session::{Hold, Session, Sessions};
+use crate::snapshot::{Snapshots, Statuses};
 use crate::stats::CoreStats;
 
 /// CLIENT PAUSE.
@@ -83,6 +84,10 @@ pub struct Core {
     /// Capacity of all `partial` buffers.
     pub(crate) partial_bytes: u64,
     pub(crate) balance: Balance,
+    pub(crate) snapshots: Option<Box<Snapshots>>,
+    pub(crate) statuses: Statuses,
+    /// Writes and deletes before the engine's counters were last set to zero.
+    pub(crate) changes_before: u64,
     pub(crate) stop: bool,
     next_session: u64,
     last_tick_ns: u64,
@@ -136,6 +141,9 @@ impl Core {
             native_limits: NativeLimits::new(&config.limits),
             partial_bytes: 0,
             balance: Balance::new(core_count),
+            snapshots: None,
+            statuses: Statuses::new(config.shards.core_count(), config.node.start),
+            changes_before: 0,
             stop: false,
             next_session: 0,
             last_tick_ns: 0,
@@ -190,6 +198,9 @@ impl Core {
     fn begin_turn(&mut self, time: TurnTime) {
         self.time = time;
         self.ks.set_now(time.wall);
+        if self.snapshots.is_some() {
+            self.begin_snapshot_turn(time.wall);
+        }
     }
 
     fn open_session(&mut self, conn: ConnId, peer: std::net::SocketAddr, local: std::net::SocketAddr) {
@@ -307,6 +318,7 @@ impl Core {
         self.last_tick_ns = self.time.monotonic_ns;
         server::on_tick(self);
         self.balance_connections();
+        self.snapshot_tick();
     }
 
     fn end_turn<W: CoreWire>(&mut self, quiet: bool, wire: &mut W) -> TurnResult {
@@ -317,8 +329,8 @@ impl Core {
         let deferred = self.answer_deferred();
         let delivered = self.deliver(wire);
         let work = if quiet { MAINTAIN_WORK_IDLE } else { MAINTAIN_WORK_PER_TURN };
-        let more = self.ks.maintain(work);
-        let busy = more || deferred || !delivered || !self.resume.is_empty();
+        let more = self.ks.maintain(work) | self.snapshot_step(quiet);
+        let busy = more || deferred || !self.effects.is_empty() || !delivered || !self.resume.is_empty();
         TurnResult { busy, wake_after_ms: Some(self.wake_after_ms()), stop: self.stop }
     }
 

@@ -24,6 +24,7 @@ mod plain;
 mod replies;
 mod server;
 mod session;
+mod snapshot;
 mod stats;
 mod tx;
 
@@ -32,4 +33,5 @@ pub use config::{CoreConfig, DriverCounters, NodeInfo};
 pub use core::Core;
 pub use mail::Mail;
 pub use server::HostSample;
+pub use snapshot::{SnapshotEffect, SnapshotSetup};
 pub use stats::CoreStats;

@@ -203,9 +203,9 @@ impl Keyspace {
         self.touching = touching;
     }
 
-    /// Names who is told of every change from now on; `None`: nobody.
-    pub fn set_effect_sink(&mut self, sink: Option<Box<dyn EffectSink>>) {
-        self.sink = sink;
+    /// Names who is told of every change from now on; `None`: nobody. Gives back who was told before.
+    pub fn set_effect_sink(&mut self, sink: Option<Box<dyn EffectSink>>) -> Option<Box<dyn EffectSink>> {
+        std::mem::replace(&mut self.sink, sink)
     }
 
     /// Makes every version that is given out from now on greater than `floor`, so that none is one that

@@ -156,6 +156,7 @@ fn reset_stat(core: &mut Core, _session: SessionRef, args: Args<'_>, _out: &mut 
 
 fn reset_stat_part(core: &mut Core, _args: Args<'_>, _version: Version, _out: &mut Vec<u8>) {
     core.stats.reset();
+    core.carry_changes();
     core.ks.reset_stats();
     super::info::reset_rates(core);
 }

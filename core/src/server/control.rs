@@ -6,6 +6,7 @@ use pinnace_types::CoreId;
 
 use crate::core::Core;
 use crate::effects::Effect;
+use crate::snapshot::PassStatus;
 
 /// What a core tells another one.
 #[derive(Debug)]
@@ -16,8 +17,20 @@ pub enum Control {
     Monitors(u32),
     /// The sender has this many connections now.
     Connections(usize),
+    /// A snapshot is to be made.
+    BeginSnapshot,
+    /// The sender has begun or ended a snapshot.
+    Snapshot(SnapshotNews),
     /// The node stops.
     Shutdown,
+}
+
+/// How a core's snapshots are.
+#[derive(Debug)]
+pub struct SnapshotNews {
+    pub(crate) status: PassStatus,
+    /// The receiver's requests that the sender has served.
+    pub(crate) served: u64,
 }
 
 impl Core {
@@ -27,6 +40,8 @@ impl Core {
             Control::MonitorLine(line) => self.push_to_monitors(&Rc::from(line)),
             Control::Monitors(count) => self.server.monitors.on_count(from, count),
             Control::Connections(count) => self.on_connections(from, count),
+            Control::BeginSnapshot => self.want_snapshot(from),
+            Control::Snapshot(news) => self.on_pass_status(from, news.status, news.served),
             Control::Shutdown => self.effect(Effect::Shutdown),
         }
     }

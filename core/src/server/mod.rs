@@ -22,6 +22,7 @@ mod parts;
 pub(crate) mod pubsub;
 mod redact;
 mod reply;
+mod save;
 mod settings;
 mod slowlog;
 
@@ -70,6 +71,7 @@ pub(crate) fn families() -> Vec<&'static [CommandSpec]> {
     vec![
         connection::SPECS,
         node::SPECS,
+        save::SPECS,
         info::SPECS,
         command::SPECS,
         config::SPECS,

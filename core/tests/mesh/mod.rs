@@ -114,6 +114,26 @@ impl Mesh {
         self.turn(client.core, &[Event::Data { conn: client.conn, bytes }]);
     }
 
+    /// One core, for what no client can do.
+    pub fn core(&mut self, core: usize) -> &mut Core {
+        &mut self.cores[core].0
+    }
+
+    /// The time.
+    pub fn now(&self) -> UnixMillis {
+        UnixMillis(self.now_ms)
+    }
+
+    /// Lets time pass without any core noticing yet.
+    pub fn pass_time(&mut self, milliseconds: u64) {
+        self.now_ms += milliseconds;
+    }
+
+    /// An empty turn of one core.
+    pub fn step(&mut self, core: usize) {
+        self.turn(core, &[]);
+    }
+
     /// The number of cores.
     pub fn core_count(&self) -> usize {
         self.cores.len()

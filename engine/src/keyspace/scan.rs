@@ -40,6 +40,34 @@ impl Keyspace {
         None
     }
 
+    /// Visits live items of one shard from a position on, which is 0 at first; gives the position to go on
+    /// from, or `None` at the shard's end. Stops behind the bucket in which `visit` returned false, and
+    /// after `homes_max` buckets. Every item is visited as by [`Self::scan`].
+    pub fn scan_shard(
+        &mut self,
+        shard: ShardId,
+        position: u64,
+        homes_max: usize,
+        visit: &mut dyn FnMut(&[u8], &Entry<'_>) -> bool,
+    ) -> Option<u64> {
+        let (mut position, mut goes_on) = (position, true);
+        for _ in 0..homes_max.max(1) {
+            if self.shard_len(shard) == 0 || position >> self.index.layout().hash_bits() > 0 {
+                return None;
+            }
+            position = self.index.visit_home(shard.0, position, &mut |location| {
+                let item = self.memory.item(location);
+                if !Deadline::from_raw(item.deadline()).is_past(self.now) {
+                    goes_on &= visit(item.key(), &entry(&self.large, item, 0));
+                }
+            })?;
+            if !goes_on {
+                break;
+            }
+        }
+        Some(position)
+    }
+
     fn visit_item(&self, location: u64, visit: &mut dyn FnMut(&[u8], &Entry<'_>)) -> bool {
         let item = self.memory.item(location);
         if Deadline::from_raw(item.deadline()).is_past(self.now) {

@@ -133,7 +133,10 @@ pub(super) static PARAMETERS: &[Parameter] = &[
     fixed("proto-max-bulk-len", |core| core.config.limits.value_bytes_max.to_string()),
     fixed("replicaof", empty),
     fixed("requirepass", empty),
-    fixed("save", empty),
+    fixed("save", |core| match core.snapshot_interval_seconds() {
+        0 => String::new(),
+        seconds => format!("{seconds} 1"),
+    }),
     settable(
         "slowlog-log-slower-than",
         |core| core.server.settings.slowlog_slower_than_us.to_string(),

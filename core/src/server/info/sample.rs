@@ -35,6 +35,7 @@ counters! {
     commands, errors, forwarded_in, forwarded_out, handovers,
     input_bytes, output_bytes, turns, parks, busy_ns,
     commands_per_second, input_bytes_per_second, output_bytes_per_second,
+    changes_since_snapshot, snapshot_buffer_bytes,
 }
 
 /// What one command did.
@@ -211,6 +212,8 @@ fn counters_of(core: &Core) -> Counters {
         commands_per_second: per_second.commands,
         input_bytes_per_second: per_second.input_bytes,
         output_bytes_per_second: per_second.output_bytes,
+        changes_since_snapshot: core.changes_since_snapshot(),
+        snapshot_buffer_bytes: core.snapshot_buffer_bytes(),
         ..Counters::default()
     };
     count_sessions(core, &mut counters);

@@ -137,12 +137,23 @@ fn memory(core: &Core, sample: &Sample, text: &mut String) {
     line(text, "engine_metadata_bytes", total.metadata);
 }
 
-fn persistence(_core: &Core, _sample: &Sample, text: &mut String) {
-    for name in
-        ["loading", "async_loading", "rdb_bgsave_in_progress", "aof_enabled", "aof_rewrite_in_progress"]
-    {
-        line(text, name, 0);
-    }
+fn persistence(core: &Core, sample: &Sample, text: &mut String) {
+    let statuses = &core.statuses;
+    // Redis says -1 for what has not been yet.
+    let seconds = |ms: Option<u64>| ms.map_or(-1, |ms| (ms / 1000) as i64);
+    let running = statuses.begun().map(|begun| core.time.wall.0.saturating_sub(begun.0));
+    line(text, "loading", 0);
+    line(text, "async_loading", 0);
+    line(text, "rdb_changes_since_last_save", sample.total.changes_since_snapshot);
+    line(text, "rdb_bgsave_in_progress", u8::from(statuses.is_running()));
+    line(text, "rdb_last_save_time", statuses.saved().0 / 1000);
+    line(text, "rdb_last_bgsave_status", if statuses.is_ok() { "ok" } else { "err" });
+    line(text, "rdb_last_bgsave_time_sec", seconds(statuses.took_ms()));
+    line(text, "rdb_current_bgsave_time_sec", seconds(running));
+    line(text, "rdb_saves", statuses.saves());
+    line(text, "snapshot_buffer_bytes", sample.total.snapshot_buffer_bytes);
+    line(text, "aof_enabled", 0);
+    line(text, "aof_rewrite_in_progress", 0);
 }
 
 fn stats(_core: &Core, sample: &Sample, text: &mut String) {

@@ -26,6 +26,10 @@ impl Opcode {
     pub const INCREMENT: Self = Self(0x15);
     /// Writes one key if it still has the version told.
     pub const CAS: Self = Self(0x16);
+    /// A record: all keys of the shard were removed.
+    pub const CLEAR: Self = Self(0x40);
+    /// A record: what follows happened at the header's deadline or later.
+    pub const CLOCK: Self = Self(0x41);
     /// A reply to no request: the connection is about to be closed, for the reason told.
     pub const CONNECTION_ERROR: Self = Self(0x80);
 
@@ -103,6 +107,9 @@ impl Status {
     pub const OVERLOADED: Self = Self(0x0201);
     /// The node is going down.
     pub const SHUTTING_DOWN: Self = Self(0x0202);
+
+    /// The log has no room: writes are refused until its disk has space again, reads go on.
+    pub const LOG_FULL: Self = Self(0x0203);
 
     /// Another node owns the key's slot.
     pub const MOVED: Self = Self(0x0300);

@@ -76,6 +76,23 @@ pub fn encode(out: &mut Vec<u8>, header: &Header, key: &[u8], value: &[u8]) {
     encode_padding(out, key.len() + value.len());
 }
 
+/// Appends a whole frame whose value is given in pieces.
+///
+/// # Panics
+/// As [`encode`].
+#[inline]
+pub fn encode_parts(out: &mut Vec<u8>, header: &Header, key: &[u8], value: &[&[u8]]) {
+    if let [value] = value {
+        return encode(out, header, key, value);
+    }
+    let value_len = value.iter().map(|part| part.len()).sum();
+    out.reserve(HEADER_BYTES + EXTENSION_HEADER_BYTES + 8 + key.len() + value_len + ALIGNMENT);
+    encode_header(out, header, key.len(), value_len);
+    out.extend_from_slice(key);
+    value.iter().for_each(|part| out.extend_from_slice(part));
+    encode_padding(out, key.len() + value_len);
+}
+
 /// Appends header and extension block of a frame whose key and value the caller appends.
 #[inline]
 fn encode_header(out: &mut Vec<u8>, header: &Header, key_len: usize, value_len: usize) {

@@ -18,7 +18,7 @@ pub use code::{Features, Flags, Opcode, Options, Status};
 pub use decode::{Frame, NativeError, NativeLimits, PlainGet, decode, decode_plain_get, frame_bytes};
 pub use encode::{
     Header, encode, encode_error, encode_get_reply, encode_get_reply_header, encode_integer_reply,
-    encode_padding, encode_status,
+    encode_padding, encode_parts, encode_status,
 };
 pub use hello::{AuthSlot, HelloReply, HelloRequest};
 pub use multi_get::{
