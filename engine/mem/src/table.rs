@@ -109,13 +109,15 @@ impl<F: FnMut(u64) -> bool> Accept for F {
     }
 }
 
-/// The index of one shard.
+/// The index of one shard. What every lookup reads stands first, in one line of the cache: there are
+/// hundreds of tables, and the kernel's work between two batches leaves little of them there.
+#[repr(C, align(64))]
 #[derive(Debug)]
 pub(crate) struct Table {
     current: Part,
-    next: Part,
     /// Buckets of `current` below it have been streamed to `next`; 0 unless a resize is under way.
     frontier: u64,
+    next: Part,
     len: u64,
     stash: Vec<Stashed>,
 }
@@ -298,6 +300,8 @@ impl Part {
     }
 }
 
+const _: () = assert!(size_of::<Part>() + size_of::<u64>() <= align_of::<Table>());
+
 impl Table {
     pub(crate) fn new(memory: &Memory) -> Self {
         Self {
@@ -344,7 +348,7 @@ impl Table {
     /// Finds the slot of a position that `is_it` accepts by its location.
     #[inline(always)]
     pub(crate) fn find(&self, position: u64, layout: Layout, is_it: &mut impl Accept) -> Option<Place> {
-        if self.len == 0 {
+        if self.current.homes == 0 {
             return None;
         }
         let (part, number, home) = self.part_of(position, layout);
