@@ -5,6 +5,9 @@
 //! code. Invariants: replies of a RESP connection leave in request order; a key is only touched on
 //! the core that owns its shard; what waits for another core is bounded per session.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use pinnace_engine::{EngineError, Keyspace, PinnedValue};
 use pinnace_protocol::OutBuf;
 use pinnace_protocol::native::NativeLimits;
@@ -17,6 +20,8 @@ use crate::batch::{Batch, Sources};
 use crate::command::CommandTable;
 use crate::config::CoreConfig;
 use crate::deferred::Deferred;
+pub(crate) use crate::durability::CoreWire;
+use crate::durability::{Direct, Gate, Gated, Log};
 use crate::effects::Effect;
 use crate::gathering::Gathers;
 use crate::mail::{Handover, Mail};
@@ -35,10 +40,6 @@ pub enum PauseMode {
     /// All commands wait.
     All,
 }
-
-/// Names the wire a core works on.
-pub(crate) trait CoreWire: Wire<Pinned = PinnedValue, Mail = Mail> {}
-impl<W: Wire<Pinned = PinnedValue, Mail = Mail>> CoreWire for W {}
 
 /// One core.
 pub struct Core {
@@ -88,6 +89,12 @@ pub struct Core {
     pub(crate) statuses: Statuses,
     /// Writes and deletes before the engine's counters were last set to zero.
     pub(crate) changes_before: u64,
+    /// The log; without one nothing is durable.
+    pub(crate) log: Option<Rc<RefCell<Log>>>,
+    /// What waits for the log; taken out while the core works.
+    pub(crate) gate: Option<Box<Gate>>,
+    /// The part of a gathered command that has just run is answered when the log is synced.
+    pub(crate) part_waits: bool,
     pub(crate) stop: bool,
     next_session: u64,
     last_tick_ns: u64,
@@ -144,6 +151,9 @@ impl Core {
             snapshots: None,
             statuses: Statuses::new(config.shards.core_count(), config.node.start),
             changes_before: 0,
+            log: None,
+            gate: None,
+            part_waits: false,
             stop: false,
             next_session: 0,
             last_tick_ns: 0,
@@ -201,6 +211,9 @@ impl Core {
         if self.snapshots.is_some() {
             self.begin_snapshot_turn(time.wall);
         }
+        if let Some(log) = &self.log {
+            log.borrow_mut().set_now(time.wall);
+        }
     }
 
     fn open_session(&mut self, conn: ConnId, peer: std::net::SocketAddr, local: std::net::SocketAddr) {
@@ -232,6 +245,7 @@ impl Core {
             Event::Closed { conn } => {
                 self.run_batch(sources, wire);
                 self.close_session(*conn);
+                wire.forget(*conn);
             }
             Event::Detached { conn, socket } => {
                 self.run_batch(sources, wire);
@@ -321,12 +335,35 @@ impl Core {
         self.snapshot_tick();
     }
 
+    fn take_mail<W: CoreWire>(&mut self, time: TurnTime, from: CoreId, mail: Mail, wire: &mut W) {
+        self.begin_turn(time);
+        match mail {
+            Mail::Ask(handover) => self.on_ask(from, handover, wire),
+            Mail::Answer(handover) => self.on_answer(handover, wire),
+            Mail::Control(control) => self.on_control(from, *control),
+            Mail::Adopt(adoption) => self.adopt(*adoption, wire),
+        }
+        self.apply_effects(wire);
+    }
+
+    #[inline]
+    fn turn<W: CoreWire>(&mut self, time: TurnTime, events: &[Event<'_>], wire: &mut W) -> TurnResult {
+        self.begin_turn(time);
+        for index in 0..events.len() {
+            self.on_event(events, index, wire);
+        }
+        self.run_batch(Sources { events, owned: &[] }, wire);
+        self.end_turn(events.is_empty(), wire)
+    }
+
     fn end_turn<W: CoreWire>(&mut self, quiet: bool, wire: &mut W) -> TurnResult {
         self.resume_sessions(wire);
         self.release_by_time(wire);
+        self.end_timed_gathers(wire);
         self.tick();
         self.apply_effects(wire);
-        let deferred = self.answer_deferred();
+        let deferred = self.answer_deferred(wire);
+        wire.settle(&mut self.sessions, &self.config.limits);
         let delivered = self.deliver(wire);
         let work = if quiet { MAINTAIN_WORK_IDLE } else { MAINTAIN_WORK_PER_TURN };
         let more = self.ks.maintain(work) | self.snapshot_step(quiet);
@@ -337,7 +374,7 @@ impl Core {
     /// How long the core may sleep: statistics and expiry want a look now and then, held sessions
     /// their instant.
     fn wake_after_ms(&self) -> u32 {
-        if !self.waiting_for_time.is_empty() {
+        if !self.waiting_for_time.is_empty() || self.has_timed_gathers() {
             return 1;
         }
         if self.ks.deadlines_len() > 0 || self.sessions.len() > 0 { 100 } else { 1000 }
@@ -352,31 +389,33 @@ impl Service for Core {
     where
         W: Wire<Pinned = PinnedValue, Mail = Mail>,
     {
-        self.begin_turn(time);
-        match mail {
-            Mail::Ask(handover) => self.on_ask(from, handover),
-            Mail::Answer(handover) => self.on_answer(handover, wire),
-            Mail::Control(control) => self.on_control(from, *control),
-            Mail::Adopt(adoption) => self.adopt(*adoption, wire),
+        match self.gate.take() {
+            None => self.take_mail(time, from, mail, &mut Direct(wire)),
+            Some(mut gate) => {
+                self.take_mail(time, from, mail, &mut Gated::new(wire, &mut gate));
+                self.gate = Some(gate);
+            }
         }
-        self.apply_effects(wire);
     }
 
     fn on_turn<W>(&mut self, time: TurnTime, events: &[Event<'_>], wire: &mut W) -> TurnResult
     where
         W: Wire<Pinned = PinnedValue, Mail = Mail>,
     {
-        self.begin_turn(time);
-        for index in 0..events.len() {
-            self.on_event(events, index, wire);
+        match self.gate.take() {
+            None => self.turn(time, events, &mut Direct(wire)),
+            Some(mut gate) => {
+                let result = self.turn(time, events, &mut Gated::new(wire, &mut gate));
+                self.gate = Some(gate);
+                result
+            }
         }
-        self.run_batch(Sources { events, owned: &[] }, wire);
-        self.end_turn(events.is_empty(), wire)
     }
 
     fn owes_reply(&self, conn: ConnId) -> bool {
         let owes = |session: &Session| session.forwarded() > 0 || !session.replies.is_empty();
-        self.sessions.get(conn).is_some_and(owes)
+        let holds = |gate: &Gate| gate.holds(conn);
+        self.sessions.get(conn).is_some_and(owes) || self.gate.as_deref().is_some_and(holds)
     }
 }
 

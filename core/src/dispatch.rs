@@ -8,6 +8,7 @@ use pinnace_types::ConnId;
 use crate::batch::{Op, Route, Timing};
 use crate::command::{CommandId, CommandSpec, Flags, Run};
 use crate::core::{Core, CoreWire, PauseMode, append_out};
+use crate::durability::Logged;
 use crate::exec::{Exec, KeyedRun, error_line, quoted};
 use crate::gather::{Outcome, SessionRef};
 use crate::mail::{Ask, ReturnTo};
@@ -31,16 +32,17 @@ impl Core {
         wire: &mut W,
     ) -> Timing {
         let spec = self.table.spec(id);
+        let refused = W::GATED && self.refuses_write(op, spec);
         let Some(session) = self.sessions.get_mut(op.conn) else { return Timing::None };
         let plain = !session.special && self.pause.is_none() && self.server.monitors() == 0;
-        if !plain || !spec.flags.intersects(BRIEF) || !spec.accepts(args.len()) {
+        if !plain || refused || !spec.flags.intersects(BRIEF) || !spec.accepts(args.len()) {
             return self.run_checked(op, id, args, wire);
         }
         session.commands += 1;
         session.last_command = Some(id);
         match (spec.run, op.route) {
             (Run::Keyed(run) | Run::KeyedSplit(run, _) | Run::KeyedOr(run, _), Route::Local) => {
-                self.run_local(op, id, spec.keys.first as usize, run, args, wire);
+                self.run_local(op, id, spec, run, args, wire);
                 Timing::Batch
             }
             (Run::Keyed(_) | Run::KeyedSplit(..) | Run::KeyedOr(..), Route::Remote(to)) => {
@@ -57,7 +59,7 @@ impl Core {
         &mut self,
         op: &Op,
         id: CommandId,
-        key_position: usize,
+        spec: &'static CommandSpec,
         run: KeyedRun,
         args: Args<'_>,
         wire: &mut W,
@@ -66,11 +68,13 @@ impl Core {
         let direct = session.replies.is_empty();
         let Some(wire_out) = wire.out(op.conn) else { return };
         let out = if direct { wire_out } else { &mut self.side_out };
+        let log = if W::GATED { self.log.as_deref() } else { None };
+        let logged = log.map(|log| Logged::begin(log, spec, args));
         let mut exec = Exec {
             ks: &mut self.ks,
             out,
             resp: session.resp,
-            first_key: op.key(args.at(key_position)),
+            first_key: op.key(args.at(spec.keys.first as usize)),
             scratch: &mut self.scratch,
             prng: &mut self.prng,
             limits: &self.config.limits,
@@ -82,12 +86,17 @@ impl Core {
         if exec.stats.error_replies != errors {
             exec.stats.commands[id.index()].failed += 1;
         }
+        let out_bytes = exec.out.byte_len();
         if direct {
-            session.output_bytes += (exec.out.byte_len() - before) as u64;
-            if exec.out.byte_len() as u64 > self.config.limits.output_pause_bytes {
+            session.output_bytes += (out_bytes - before) as u64;
+            if out_bytes as u64 > self.config.limits.output_pause_bytes {
                 session.hold(Hold::Output);
             }
-        } else {
+        }
+        if let (Some(gate), Some(logged)) = (wire.gate(), logged) {
+            gate.wait(op.conn, logged.end(op.hash));
+        }
+        if !direct {
             self.flush_side_out(op.conn, wire);
         }
     }
@@ -165,10 +174,23 @@ impl Core {
             session.hold(Hold::Pause);
             return Check::Wait;
         }
-        if session.transaction.is_some() && !spec.flags.contains(Flags::IN_MULTI) {
+        let queues = session.transaction.is_some() && !spec.flags.contains(Flags::IN_MULTI);
+        if self.refuses_write(op, spec) {
+            self.stats.commands[id.index()].rejected += 1;
+            let text = self.log_full_text();
+            return self.refuse_in_transaction(op.conn, text);
+        }
+        if queues {
             return self.queue_command(op.conn, id, args);
         }
         Check::Run(id)
+    }
+
+    /// Whether a command may write here and the log has no room. Other cores look at theirs.
+    #[inline]
+    fn refuses_write(&self, op: &Op, spec: &CommandSpec) -> bool {
+        let is_here = !matches!(op.route, Route::Remote(_));
+        is_here && spec.flags.contains(Flags::WRITE) && !self.admits_writes()
     }
 
     fn refuse_in_transaction(&mut self, conn: ConnId, text: String) -> Check {
@@ -220,7 +242,16 @@ impl Core {
         let Some(session) = self.sessions.get(op.conn) else { return Timing::None };
         let session_ref = SessionRef { conn: op.conn, resp: session.resp };
         match spec.run {
-            Run::Session(run) => self.run_session(run, session_ref, args, wire),
+            Run::Session(run) => {
+                let effects = wire.gate().map_or(0, |gate| gate.effects());
+                self.run_session(run, session_ref, args, wire);
+                if let Some(gate) = wire.gate().filter(|gate| gate.is_sync()) {
+                    let looks = spec.flags.intersects(Flags::READONLY.and(Flags::WRITE));
+                    if looks || gate.effects() != effects {
+                        gate.wait_for_all(op.conn);
+                    }
+                }
+            }
             Run::Keyed(run) | Run::KeyedSplit(run, _) | Run::KeyedOr(run, _) => {
                 self.run_keyed(op, id, spec, run, session_ref, args, wire);
             }
@@ -277,6 +308,8 @@ impl Core {
     ) {
         let position = spec.keys.positions(args.len()).next().unwrap_or(0);
         self.ks.set_touching(self.sessions.get(op.conn).is_none_or(|session| !session.no_touch));
+        let log = if W::GATED { self.log.clone() } else { None };
+        let logged = log.as_deref().map(|log| Logged::begin(log, spec, args));
         let mut side_out = std::mem::take(&mut self.side_out);
         let mut exec = Exec {
             first_key: self.ks.key(args.at(position)),
@@ -289,8 +322,12 @@ impl Core {
             stats: &mut self.stats,
         };
         run(&mut exec, args);
+        let commit = logged.map(|logged| logged.end(exec.first_key.hash()));
         self.ks.set_touching(true);
         self.side_out = side_out;
+        if let (Some(gate), Some(commit)) = (wire.gate(), commit) {
+            gate.wait(op.conn, commit);
+        }
         self.flush_side_out(op.conn, wire);
     }
 

@@ -3,10 +3,9 @@
 
 use std::rc::Rc;
 
-use pinnace_protocol::wire::Wire;
 use pinnace_types::{ConnId, CoreId};
 
-use crate::core::Core;
+use crate::core::{Core, CoreWire};
 use crate::mail::Mail;
 use crate::server::control::Control;
 
@@ -54,10 +53,7 @@ impl Core {
         self.effects.push(Effect::Control { to, control });
     }
 
-    pub(crate) fn apply_effects<W>(&mut self, wire: &mut W)
-    where
-        W: Wire<Pinned = pinnace_engine::PinnedValue, Mail = Mail>,
-    {
+    pub(crate) fn apply_effects<W: CoreWire>(&mut self, wire: &mut W) {
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             self.apply_effect(effect, wire);
@@ -66,10 +62,7 @@ impl Core {
         self.effects = effects;
     }
 
-    fn apply_effect<W>(&mut self, effect: Effect, wire: &mut W)
-    where
-        W: Wire<Pinned = pinnace_engine::PinnedValue, Mail = Mail>,
-    {
+    fn apply_effect<W: CoreWire>(&mut self, effect: Effect, wire: &mut W) {
         match effect {
             Effect::Close(conn) => {
                 self.mark_closing(conn);

@@ -1,10 +1,11 @@
 //! Answers the hand-overs of other cores and takes their answers in.
 
 use pinnace_engine::Key;
-use pinnace_types::CoreId;
+use pinnace_types::{CommitNumber, CoreId};
 
 use crate::core::{Core, CoreWire};
 use crate::mail::{Ask, Handover, Mail, ReturnTo};
+use crate::native::waits as native_waits;
 use crate::session::Hold;
 
 /// Empty hand-overs kept for their next use.
@@ -17,18 +18,18 @@ const AHEAD: usize = 32;
 impl Core {
     /// Requests of another core have come: they are answered at once unless earlier ones of that core
     /// still wait.
-    pub(crate) fn on_ask(&mut self, from: CoreId, handover: Box<Handover>) {
+    pub(crate) fn on_ask<W: CoreWire>(&mut self, from: CoreId, handover: Box<Handover>, wire: &mut W) {
         if self.deferred.waits(from) {
             self.deferred.push_back(from, handover);
         } else {
-            self.answer(from, handover);
+            self.answer(from, handover, wire);
         }
     }
 
     /// Goes on with what was too much for one hand-over, once a turn. Returns whether more is left.
-    pub(crate) fn answer_deferred(&mut self) -> bool {
+    pub(crate) fn answer_deferred<W: CoreWire>(&mut self, wire: &mut W) -> bool {
         if let Some((from, handover)) = self.deferred.next() {
-            self.answer(from, handover);
+            self.answer(from, handover, wire);
         }
         !self.deferred.is_empty()
     }
@@ -36,12 +37,14 @@ impl Core {
     /// Runs requests of another core and sends the hand-over back with their answers. When the answers
     /// have become large, the requests that are left wait for a later turn: all copies of small values
     /// at once could be more than there is memory. Large values are not copied and do not count.
-    fn answer(&mut self, from: CoreId, mut handover: Box<Handover>) {
+    fn answer<W: CoreWire>(&mut self, from: CoreId, mut handover: Box<Handover>, wire: &mut W) {
         let started_ns = (self.config.clock_ns)();
         let mut answers = handover.take_answers();
         let mut start = 0;
+        let mut need = Need::default();
         while start < handover.len() {
-            if answers.owned_bytes() > ANSWER_BYTES_MAX {
+            if answers.owned_bytes() > ANSWER_BYTES_MAX || (W::GATED && need.parts_at(&handover, start, wire))
+            {
                 let mut rest = self.spare_handovers.pop().unwrap_or_default();
                 handover.split_off(start, &mut rest);
                 self.deferred.push_front(from, rest);
@@ -56,7 +59,11 @@ impl Core {
             if handover.has_attached() {
                 self.attached = handover.attached(start).cloned();
             }
+            let effects = need.before(wire);
             self.run_ask(request.ask, request.resp, handover.args(start), &mut answers);
+            if W::GATED {
+                self.add_need(&mut need, effects, &handover, start, wire);
+            }
             handover.set_answer_end(start, answers.mark());
             start += 1;
         }
@@ -64,7 +71,10 @@ impl Core {
         handover.put_answers(answers);
         self.stats.commands_forwarded_in += handover.len() as u64;
         self.count_asked(&handover, started_ns);
-        self.post.push((from, Mail::Answer(handover)));
+        match wire.gate() {
+            None => self.post.push((from, Mail::Answer(handover))),
+            Some(gate) => gate.post_answer(need.commit, from, handover, &mut self.post),
+        }
     }
 
     fn count_asked(&mut self, handover: &Handover, started_ns: u64) {
@@ -126,4 +136,66 @@ impl Core {
 enum Ahead {
     Index,
     Item,
+}
+
+/// What the answers to a hand-over wait for: there is one condition for all of them.
+#[derive(Default)]
+struct Need {
+    commit: CommitNumber,
+    /// The last request has asked to wait for the log itself.
+    asked: bool,
+}
+
+impl Need {
+    #[inline]
+    fn before<W: CoreWire>(&self, wire: &mut W) -> u64 {
+        wire.gate().map_or(0, |gate| gate.effects())
+    }
+
+    /// Whether the requests from `index` on get an answer of their own. Nobody waits with those who have
+    /// asked to.
+    fn parts_at<W: CoreWire>(&self, handover: &Handover, index: usize, wire: &mut W) -> bool {
+        let is_sync = wire.gate().is_some_and(|gate| gate.is_sync());
+        !is_sync && index > 0 && self.asked != asks_to_wait(handover, index)
+    }
+}
+
+/// Whether a request asks for its effects to be synced.
+fn asks_to_wait(handover: &Handover, index: usize) -> bool {
+    match handover.request(index).ask {
+        Ask::Native { .. } => native_waits(handover.args(index).at(0)),
+        Ask::Part { .. } => handover.args(index).at(0).eq_ignore_ascii_case(b"waitaof"),
+        Ask::Keyed { .. } => false,
+    }
+}
+
+impl Core {
+    /// A request of a hand-over has run: adds what its answer waits for.
+    fn add_need<W: CoreWire>(
+        &mut self,
+        need: &mut Need,
+        effects: u64,
+        handover: &Handover,
+        index: usize,
+        wire: &mut W,
+    ) {
+        self.part_waits = false;
+        let Some(gate) = wire.gate() else { return };
+        need.asked = asks_to_wait(handover, index);
+        let commit = match handover.request(index).ask {
+            _ if need.asked => gate.last_commit(),
+            _ if !gate.is_sync() => return,
+            Ask::Keyed { command, hash, .. }
+                if self.table.spec(command).has_one_key(handover.args(index).len()) =>
+            {
+                gate.commit_behind(effects, hash)
+            }
+            Ask::Native { hash, .. } => gate.commit_behind(effects, hash),
+            Ask::Keyed { .. } | Ask::Part { .. } => gate.last_commit(),
+        };
+        need.commit = need.commit.max(commit);
+        if need.asked {
+            gate.want_sync();
+        }
+    }
 }

@@ -45,6 +45,8 @@ pub struct Gather {
     /// Whether it waits until no other such gather of this core is under way: set where a large value
     /// is built beside the engine's memory.
     pub alone: bool,
+    /// After this long `then` is called with what has come, and an empty part for what has not; 0: never.
+    pub timeout_ms: u64,
 }
 
 /// One request to one core.
@@ -103,7 +105,7 @@ impl Gather {
                 large: None,
             })
             .collect();
-        Self { requests, then: Then::Plain(then), barrier: false, alone: false }
+        Self { requests, then: Then::Plain(then), barrier: false, alone: false, timeout_ms: 0 }
     }
 
     /// Makes the session wait for the answer before its next command.

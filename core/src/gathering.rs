@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use pinnace_types::{ConnId, CoreId};
 
 use crate::answer::{Answer, View};
-use crate::command::{CommandId, CommandSpec, Part, Run, Split};
+use crate::command::{CommandId, CommandSpec, Flags, Part, Run, Split};
 use crate::core::{Core, CoreWire};
+use crate::durability::Logged;
 use crate::exec::Exec;
 use crate::gather::{Gather, Next, PartRequest, SessionRef, Then, first_error, sum_of};
 use crate::mail::{Ask, ReturnTo};
@@ -25,6 +26,8 @@ pub(crate) struct Gathers {
     is_one_alone: bool,
     /// Those that wait until it is done; one a session at most, since the session waits with it.
     waiting: VecDeque<(Awaited, Gather)>,
+    /// Those that end at an instant, in monotonic ns, whatever is missing.
+    timed: Vec<(u64, u64)>,
     next: u64,
 }
 
@@ -80,12 +83,20 @@ impl Core {
         let session = awaited.session;
         let id = self.gathers.next;
         self.gathers.next += 1;
-        let Gather { requests, then, barrier, alone } = gather;
+        let Gather { requests, then, barrier, alone, timeout_ms } = gather;
         let mut parts: Vec<Option<Answer>> = Vec::with_capacity(requests.len());
         let mut missing = 0;
         for (index, request) in requests.iter().enumerate() {
             if request.to == self.config.core {
-                parts.push(Some(self.run_part_request(request, session.resp)));
+                let answer = self.run_part_request(request, session.resp);
+                let answer = match wire.gate() {
+                    Some(gate) if std::mem::take(&mut self.part_waits) => {
+                        gate.hold_part(id, index as u32, answer)
+                    }
+                    _ => Some(answer),
+                };
+                missing += usize::from(answer.is_none());
+                parts.push(answer);
             } else {
                 parts.push(None);
                 missing += 1;
@@ -97,7 +108,40 @@ impl Core {
             self.finish_gather(pending, wire);
         } else {
             self.gathers.pending.insert(id, pending);
+            if timeout_ms > 0 {
+                let at_ns = self.time.monotonic_ns.saturating_add(timeout_ms.saturating_mul(1_000_000));
+                self.gathers.timed.push((at_ns, id));
+            }
         }
+    }
+
+    /// Ends what has waited for parts as long as it may.
+    pub(crate) fn end_timed_gathers<W: CoreWire>(&mut self, wire: &mut W) {
+        if self.gathers.timed.is_empty() {
+            return;
+        }
+        let now_ns = self.time.monotonic_ns;
+        let mut timed = std::mem::take(&mut self.gathers.timed);
+        timed.retain(|&(at_ns, id)| {
+            if at_ns <= now_ns
+                && let Some(mut pending) = self.gathers.pending.remove(&id)
+            {
+                pending
+                    .parts
+                    .iter_mut()
+                    .filter(|part| part.is_none())
+                    .for_each(|part| *part = Some(Answer::default()));
+                self.finish_gather(pending, wire);
+            }
+            self.gathers.pending.contains_key(&id)
+        });
+        timed.append(&mut self.gathers.timed);
+        self.gathers.timed = timed;
+    }
+
+    /// Whether a gathered command waits for an instant.
+    pub(crate) fn has_timed_gathers(&self) -> bool {
+        !self.gathers.timed.is_empty()
     }
 
     fn send_part(&mut self, request: &PartRequest, resp: resp::Version, return_to: ReturnTo) {
@@ -140,12 +184,21 @@ impl Core {
         match ask {
             Ask::Keyed { command, hash, shard } => {
                 let spec = self.table.spec(command);
+                if spec.flags.contains(Flags::WRITE) && !self.admits_writes() {
+                    self.stats.commands[command.index()].rejected += 1;
+                    return self.refuse_for_log(answer.bytes());
+                }
                 let position = spec.keys.positions(args.len()).next().unwrap_or(0);
                 let key = pinnace_engine::Key::from_parts(args.at(position), hash, shard);
                 self.run_keyed_into(spec, key, resp, args, answer);
             }
             Ask::Part { command } => {
-                match self.table.spec(command).part {
+                let spec = self.table.spec(command);
+                if spec.flags.contains(Flags::WRITE) && !self.admits_writes() {
+                    self.attached = None;
+                    return self.refuse_for_log(answer.bytes());
+                }
+                match spec.part {
                     Some(Part::Plain(part)) => part(self, args, resp, answer.bytes()),
                     Some(Part::Large(part)) => part(self, args, resp, answer),
                     None => {}
@@ -154,6 +207,13 @@ impl Core {
             }
             Ask::Native { .. } => self.run_native_ask(args.at(0), answer),
         }
+    }
+
+    #[cold]
+    pub(crate) fn refuse_for_log(&mut self, answer: &mut Vec<u8>) {
+        let text = self.log_full_text();
+        self.stats.count_error(&text);
+        resp::error(answer, text);
     }
 
     /// Runs a keyed command for somebody else and appends its reply.
@@ -169,6 +229,8 @@ impl Core {
             unreachable!("only keyed commands are asked for by key");
         };
         let errors = self.stats.error_replies;
+        let logged = self.log.as_deref().map(|log| Logged::begin(log, spec, args));
+        let hash = first_key.hash();
         answer.write(|out| {
             let mut exec = Exec {
                 ks: &mut self.ks,
@@ -182,6 +244,10 @@ impl Core {
             };
             run(&mut exec, args);
         });
+        if let Some(logged) = logged {
+            // What the answer waits for is for the hand-over or the gather to say.
+            let _ = logged.end(hash);
+        }
         if self.stats.error_replies != errors
             && let Some(id) = self.table.id(spec.name.as_bytes())
         {
@@ -217,6 +283,9 @@ impl Core {
             }
         };
         let reply = if silent { Answer::default() } else { reply };
+        if let Some(gate) = wire.gate().filter(|gate| gate.is_sync()) {
+            gate.wait_for_all(session.conn);
+        }
         self.on_awaited_reply(session.conn, ticket, reply.view(), wire);
         if barrier {
             self.release(session.conn, Hold::Barrier);
@@ -260,7 +329,7 @@ impl Core {
             Split::Elements => Then::Large(Box::new(move |_, _, parts| join_elements(&order, &parts))),
             _ => Then::Plain(Box::new(move |_, _, parts| join(split, &parts))),
         };
-        Gather { requests, then, barrier: false, alone: false }
+        Gather { requests, then, barrier: false, alone: false, timeout_ms: 0 }
     }
 
     /// Gives a session the reply it has been waiting for at `ticket`, and whatever waited behind it.

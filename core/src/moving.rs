@@ -51,7 +51,11 @@ impl Core {
     /// Starts to move a connection, if it is quiet; else it stays.
     pub(crate) fn begin_move<W: CoreWire>(&mut self, conn: ConnId, to: CoreId, wire: &mut W) {
         let Some(session) = self.sessions.get_mut(conn) else { return };
-        if !session.is_quiet() || to == self.config.core || to.0 >= self.config.shards.core_count() {
+        if !session.is_quiet()
+            || wire.holds(conn)
+            || to == self.config.core
+            || to.0 >= self.config.shards.core_count()
+        {
             return;
         }
         session.hold(Hold::Moving);
@@ -83,6 +87,7 @@ impl Core {
         // Mail comes before events: the place may be that of a connection whose end is told next.
         if let Some(gone) = self.sessions.predecessor(conn) {
             self.close_session(gone);
+            wire.forget(gone);
         }
         let session = *adoption.session.0;
         self.partial_bytes += session.partial.capacity() as u64;

@@ -13,13 +13,15 @@ use crate::answer::{Answer, View};
 use crate::batch::{Op, Route, Timing};
 use crate::command::{CommandSpec, Flags as CommandFlags, KeySpec, Part, Run};
 use crate::core::{Core, CoreWire};
+use crate::durability::Gate;
 use crate::effects::Effect;
 use crate::gather::{Gather, Next, PartRequest, SessionRef, Then};
 use crate::mail::{Ask, ReturnTo};
 use crate::session::{Hold, Session};
 
 /// What this node can do of what a native client may ask for.
-const FEATURES: Features = Features(Features::VERSIONS.0 | Features::CORE_PLACEMENT.0);
+const FEATURES: Features =
+    Features(Features::VERSIONS.0 | Features::CORE_PLACEMENT.0 | Features::DURABILITY.0);
 
 /// A number as text: the longest i64 has 20 characters.
 const NUMBER_BYTES_MAX: usize = 20;
@@ -50,8 +52,20 @@ impl Core {
         let Ok(Some((frame, frame_bytes))) = native::decode(raw, &self.native_limits) else {
             unreachable!("the frame was whole when it was put into the batch");
         };
+        if let Some((status, text)) = self.refuse_write(&frame) {
+            if let Some(out) = wire.out(op.conn) {
+                native::encode_error(out.bytes(), frame.opcode, frame.request_id, status, text);
+            }
+            return Timing::None;
+        }
+        let Some(session) = self.sessions.get_mut(op.conn) else { return Timing::None };
         match op.route {
             Route::Local => {
+                let waits = W::GATED && waits(raw);
+                let effects = wire.gate().map_or(0, |gate| gate.effects());
+                if waits && let Some(gate) = wire.gate() {
+                    gate.stage(op.conn);
+                }
                 let Some(out) = wire.out(op.conn) else { return Timing::None };
                 let key = op.key(frame.key);
                 let before = out.byte_len();
@@ -59,6 +73,9 @@ impl Core {
                 session.output_bytes += (out.byte_len() - before) as u64;
                 if out.byte_len() as u64 > self.config.limits.output_pause_bytes {
                     session.hold(Hold::Output);
+                }
+                if let Some(gate) = wire.gate() {
+                    gate.wait_for_native(op, waits, effects);
                 }
                 self.stats.commands_processed += 1;
             }
@@ -83,6 +100,9 @@ impl Core {
         let Ok(Some((frame, _))) = native::decode(raw, &self.native_limits) else {
             unreachable!("the frame was whole when it was forwarded");
         };
+        if let Some((status, text)) = self.refuse_write(&frame) {
+            return native::encode_error(answer.bytes(), frame.opcode, frame.request_id, status, text);
+        }
         let key = self.ks.key(frame.key);
         answer.write(|out| run_keyed(&mut self.ks, &mut self.scratch, &frame, &key, out));
         self.stats.commands_processed += 1;
@@ -231,8 +251,62 @@ impl Core {
         }
         let id = frame.request_id;
         let then = Then::Large(Box::new(move |_, _, parts| Next::Large(join_items(id, &order, &parts))));
-        self.start_gather(session_ref, Gather { requests, then, barrier: false, alone: false }, wire);
+        self.start_gather(
+            session_ref,
+            Gather { requests, then, barrier: false, alone: false, timeout_ms: 0 },
+            wire,
+        );
     }
+}
+
+impl Core {
+    /// Why a frame that would write must not: its client asks for more than this node can promise, or the log has
+    /// no room.
+    #[inline]
+    fn refuse_write(&self, frame: &Frame<'_>) -> Option<(Status, &'static str)> {
+        match &self.log {
+            None if asks_for_sync(frame.opcode, frame.flags) => Some((
+                Status::UNSUPPORTED,
+                "flags: this node has no log to sync, it keeps everything in memory (durability none)",
+            )),
+            Some(log) if is_write(frame.opcode) && !log.borrow().admits_writes() => Some(LOG_FULL),
+            _ => None,
+        }
+    }
+}
+
+impl Gate {
+    /// A frame has run: what its reply waits for.
+    #[inline]
+    fn wait_for_native(&mut self, op: &Op, waits: bool, effects: u64) {
+        if self.is_sync() {
+            self.wait(op.conn, self.commit_behind(effects, op.hash));
+        } else if waits {
+            self.wait_for_all(op.conn);
+            self.want_sync();
+        }
+    }
+}
+
+const LOG_FULL: (Status, &str) = (
+    Status::LOG_FULL,
+    "the log has no room: no space is left on its disk; writes are refused until there is",
+);
+
+/// Whether the bytes of a frame ask for the log to be synced before the reply.
+#[inline]
+pub(crate) fn waits(raw: &[u8]) -> bool {
+    asks_for_sync(Opcode(raw[2]), Flags(raw[3]))
+}
+
+#[inline]
+fn asks_for_sync(opcode: Opcode, flags: Flags) -> bool {
+    flags.0 & Flags::DURABILITY_MASK.0 == Flags::DURABILITY_SYNCED.0 && is_write(opcode)
+}
+
+#[inline]
+fn is_write(opcode: Opcode) -> bool {
+    matches!(opcode, Opcode::SET | Opcode::DELETE | Opcode::TOUCH | Opcode::INCREMENT | Opcode::CAS)
 }
 
 /// The items of the keys `args[1..]`; `args[0]` is `1` if versions are wanted.
@@ -337,6 +411,7 @@ struct Refusal(Status, &'static str);
 fn refusal(error: &WriteError) -> Refusal {
     match error {
         WriteError::OutOfMemory => Refusal(Status::OUT_OF_MEMORY, "the memory budget is used up"),
+        WriteError::LogFull => Refusal(LOG_FULL.0, LOG_FULL.1),
         WriteError::KeyTooLong { .. } => Refusal(Status::TOO_LARGE, "key_len is over the limit max_key_size"),
         WriteError::ValueTooLarge { .. } => {
             Refusal(Status::TOO_LARGE, "value_len is over the limit max_value_size")

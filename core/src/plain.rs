@@ -6,11 +6,13 @@
 //! how to go on with it.
 
 use pinnace_protocol::{ArgRange, native};
+use pinnace_types::CommitNumber;
 
 use crate::batch::{Op, OpKind, Route, Sources, Timing};
 use crate::command::Run;
 use crate::core::{Core, CoreWire};
 use crate::dispatch::BRIEF;
+use crate::durability::Logged;
 use crate::exec::Exec;
 use crate::native::get;
 use crate::session::Hold;
@@ -63,6 +65,8 @@ impl Core {
             limits: &self.config.limits,
             stats: &mut self.stats,
         };
+        let log = if W::GATED { self.log.as_deref() } else { None };
+        let mut need = CommitNumber(0);
         let mut count = 0;
         for op in ops {
             let OpKind::Command(id) = op.kind else { break };
@@ -75,11 +79,18 @@ impl Core {
                 break;
             }
             let args = op.args(op.raw(sources), ranges);
+            let logged = log.map(|log| Logged::begin(log, spec, args));
+            if logged.as_ref().is_some_and(|logged| logged.is_refused) {
+                break;
+            }
             exec.first_key = op.key(args.at(spec.keys.first as usize));
             let errors = exec.stats.error_replies;
             run(&mut exec, args);
             if exec.stats.error_replies != errors {
                 exec.stats.commands[id.index()].failed += 1;
+            }
+            if let Some(logged) = logged {
+                need = need.max(logged.end(op.hash));
             }
             session.last_command = Some(id);
             count += 1;
@@ -90,6 +101,9 @@ impl Core {
         }
         session.commands += count as u64;
         session.output_bytes += (exec.out.byte_len() - before) as u64;
+        if let Some(gate) = wire.gate() {
+            gate.wait(first.conn, need);
+        }
         count
     }
 
@@ -101,6 +115,8 @@ impl Core {
         }
         let Some(out) = wire.out(first.conn) else { return 0 };
         let before = out.byte_len();
+        let log = if W::GATED { self.log.as_deref() } else { None };
+        let mut need = CommitNumber(0);
         let mut count = 0;
         for op in ops {
             if op.kind != OpKind::NativeGet || op.conn != first.conn || op.route != Route::Local {
@@ -108,6 +124,9 @@ impl Core {
             }
             let key = &op.raw(sources)[native::HEADER_BYTES..][..op.range_count as usize];
             get(&mut self.ks, op.range_start, &op.key(key), None, false, out);
+            if let Some(log) = log {
+                need = need.max(log.borrow().commit_of(op.hash));
+            }
             count += 1;
             if out.byte_len() as u64 > self.config.limits.output_pause_bytes {
                 session.hold(Hold::Output);
@@ -117,6 +136,9 @@ impl Core {
         session.commands += count as u64;
         session.output_bytes += (out.byte_len() - before) as u64;
         self.stats.commands_processed += count as u64;
+        if let Some(gate) = wire.gate() {
+            gate.wait(first.conn, need);
+        }
         count
     }
 }

@@ -45,6 +45,8 @@ pub enum Hold {
     Forwarded,
     /// The client does not read its replies.
     Output,
+    /// Too many of its replies wait for the log to be synced.
+    Unsynced,
     /// CLIENT PAUSE.
     Pause,
     /// Replies are held back until this monotonic ns (DEBUG SLEEP).

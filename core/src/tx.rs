@@ -213,6 +213,7 @@ fn watch(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>
         })),
         barrier: true,
         alone: false,
+        timeout_ms: 0,
     })
 }
 
@@ -297,6 +298,7 @@ fn exec(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>)
         })),
         barrier: true,
         alone: false,
+        timeout_ms: 0,
     })
 }
 
@@ -304,6 +306,11 @@ fn exec(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>)
 /// ones have come from the core that owns the keys, the others run here, with their session.
 fn assemble(core: &mut Core, session: SessionRef, queue: Vec<Queued>, keyed: &Answer) -> Next {
     let mut reply = Answer::default();
+    if let Some(text) = keyed.view().bytes().strip_prefix(&[REFUSED]) {
+        let text = format!("EXECABORT Transaction discarded because of: {}", String::from_utf8_lossy(text));
+        core.error(reply.bytes(), &text);
+        return Next::Large(reply);
+    }
     let Some(keyed) = split_replies(keyed.view()) else {
         resp::null_array(reply.bytes(), session.resp);
         return Next::Large(reply);
@@ -350,7 +357,7 @@ impl Assembly {
                 self.go_on(core, session)
             }
         };
-        Gather { requests, then: Then::Large(Box::new(then)), barrier: true, alone: false }
+        Gather { requests, then: Then::Large(Box::new(then)), barrier: true, alone: false, timeout_ms: 0 }
     }
 }
 
@@ -406,6 +413,8 @@ const REPLY_HEADER_BYTES: usize = 16;
 fn reply_header(bytes: usize, values: usize) -> [u8; REPLY_HEADER_BYTES] {
     (bytes as u128 | (values as u128) << 64).to_le_bytes()
 }
+/// Stands in front of why the commands were not run.
+const REFUSED: u8 = 2;
 
 /// Splits what [`exec_part`] wrote; `None` if a watched key had changed.
 fn split_replies(part: View<'_>) -> Option<Vec<Answer>> {
@@ -444,8 +453,8 @@ impl<'a> Unpack<'a> {
     }
 }
 
-/// Checks the watched keys and runs the keyed commands. Writes whether a key had changed, as 0 or 1,
-/// then every reply behind its [`reply_header`].
+/// Checks the watched keys and runs the keyed commands. Writes 1 if a key had changed, [`REFUSED`] and an
+/// error text if they must not run, else 0 and every reply behind its [`reply_header`].
 fn exec_part(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut Answer) {
     let mut unpack = Unpack { args, at: 1 };
     let mut changed = false;
@@ -454,18 +463,27 @@ fn exec_part(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut Ans
         let state = unpack.next().try_into().expect("states are written by `pack`");
         changed |= !is_unchanged(core, &key, u64::from_le_bytes(state));
     }
-    out.bytes().push(u8::from(changed));
     if changed {
+        return out.bytes().push(1);
+    }
+    let commands: Vec<Vec<Vec<u8>>> =
+        (0..unpack.count()).map(|_| (0..unpack.count()).map(|_| unpack.next().to_vec()).collect()).collect();
+    let bytes: usize = commands.iter().flatten().map(Vec::len).sum();
+    if !core.admits_writes() && commands.iter().any(|command| core.writes(command)) {
+        out.bytes().push(REFUSED);
+        out.bytes().extend_from_slice(core.log_full_text().as_bytes());
         return;
     }
-    for _ in 0..unpack.count() {
-        let command: Vec<Vec<u8>> = (0..unpack.count()).map(|_| unpack.next().to_vec()).collect();
-        let mut reply = Answer::default();
-        with_args(&command, |args| run_queued(core, args, resp, &mut reply));
-        let view = reply.view();
-        out.bytes().extend_from_slice(&reply_header(view.bytes().len(), view.value_count()));
-        out.push(view);
-    }
+    out.bytes().push(0);
+    core.in_one_commit(bytes as u64, |core| {
+        for command in commands {
+            let mut reply = Answer::default();
+            with_args(&command, |args| run_queued(core, args, resp, &mut reply));
+            let view = reply.view();
+            out.bytes().extend_from_slice(&reply_header(view.bytes().len(), view.value_count()));
+            out.push(view);
+        }
+    });
 }
 
 /// Runs one keyed command on the core that owns the transaction's keys.
@@ -481,6 +499,23 @@ fn run_queued(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut An
 }
 
 impl Core {
+    /// Whether a command may change keys.
+    fn writes(&mut self, command: &[Vec<u8>]) -> bool {
+        let id = with_args(command, |args| self.resolve_command(args));
+        id.is_some_and(|id| self.table.spec(id).flags.contains(Flags::WRITE))
+    }
+
+    /// All effects of what runs within are found after a crash, or none.
+    fn in_one_commit(&mut self, payload_bytes: u64, run: impl FnOnce(&mut Self)) {
+        if let Some(log) = &self.log {
+            log.borrow_mut().begin_atomic(payload_bytes);
+        }
+        run(self);
+        if let Some(log) = &self.log {
+            log.borrow_mut().end_atomic();
+        }
+    }
+
     /// The command that `args` call, a container's subcommand included.
     fn resolve_command(&mut self, args: Args<'_>) -> Option<CommandId> {
         let id = self.table.find(args.at(0))?;

@@ -7,6 +7,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use mesh::{Mesh, encode};
+use pinnace_core::Durability;
 
 struct Counting;
 
@@ -64,8 +65,8 @@ fn pipelines(request: impl Fn(&[u8], usize) -> Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 }
 
 /// Allocations of the measured rounds.
-fn measure(core_count: u16, pipelines: &[Vec<u8>]) -> u64 {
-    let mut mesh = Mesh::new(core_count, MEMORY_BYTES);
+fn measure(mut mesh: Mesh, pipelines: &[Vec<u8>]) -> u64 {
+    mesh.disks.iter_mut().for_each(|disk| disk.at_once = true);
     let client = mesh.connect(0);
     let mut before = 0;
     for (round, pipeline) in pipelines.iter().enumerate() {
@@ -82,7 +83,12 @@ fn measure(core_count: u16, pipelines: &[Vec<u8>]) -> u64 {
 fn check(core_counts: &[u16], name: &str, request: impl Fn(&[u8], usize) -> Vec<Vec<u8>>) {
     let pipelines = pipelines(request);
     for &core_count in core_counts {
-        assert_eq!(measure(core_count, &pipelines), 0, "{name} on {core_count} cores");
+        let mesh = Mesh::new(core_count, MEMORY_BYTES);
+        assert_eq!(measure(mesh, &pipelines), 0, "{name} on {core_count} cores");
+        for durability in [Durability::Async, Durability::Sync] {
+            let mesh = Mesh::durable(core_count, MEMORY_BYTES, durability);
+            assert_eq!(measure(mesh, &pipelines), 0, "{name} on {core_count} cores, {durability:?}");
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use pinnace_types::{Deadline, ShardId};
 
+use crate::error::WriteError;
 use crate::key::Key;
 
 /// Takes the effects on one keyspace, each right after it was applied, in the order in which they
@@ -12,6 +13,13 @@ use crate::key::Key;
 /// again after a replay, with what was written to it last. While an effect is replayed the clock must
 /// not be ahead of what it was at first: a deadline that is past by now may have been changed in time.
 pub trait EffectSink {
+    /// Whether an effect with a value of that many bytes may be applied. Asked before every effect but
+    /// deletes and clearing, which are applied whatever there is room for.
+    ///
+    /// # Errors
+    /// If there is no room for it; nothing is changed then.
+    fn admit(&self, key: &Key<'_>, value_bytes: u64) -> Result<(), WriteError>;
+
     /// A value was written; `parts` together are the value.
     fn set(&mut self, shard: ShardId, key: &Key<'_>, parts: &[&[u8]], deadline: Deadline);
 

@@ -42,6 +42,9 @@ pub enum WriteError {
     /// The budget is used up and nothing may, or can, be evicted.
     #[error("out of memory: the budget is used up")]
     OutOfMemory,
+    /// The log has no room for the effect, for now.
+    #[error("no room in the log")]
+    LogFull,
     /// The key is longer than allowed.
     #[error("key of {len} bytes is longer than the limit of {max}")]
     KeyTooLong {

@@ -27,6 +27,10 @@ pub struct Limits {
     /// Unsent reply bytes of all connections of the node; beyond it the connection with most is
     /// closed. Values that are sent from the engine's memory do not count.
     pub output_bytes_max: u64,
+    /// Reply bytes of one connection that wait for the log to be synced; then it is not read.
+    pub held_pause_bytes: u64,
+    /// Such bytes of all connections of a core; then none that has some is read.
+    pub held_bytes_max: u64,
     /// A connection that sends nothing for this long is closed; 0: never.
     pub idle_timeout_ms: u64,
     /// Requests of one connection that wait for other cores.
@@ -51,6 +55,8 @@ impl Limits {
         output_close_bytes: 256 << 20,
         push_close_bytes: 32 << 20,
         output_bytes_max: 1 << 30,
+        held_pause_bytes: 4 << 20,
+        held_bytes_max: 256 << 20,
         idle_timeout_ms: 0,
         forwarded_max: 4096,
         subscriptions_max: 65_536,
@@ -70,6 +76,8 @@ impl Limits {
         output_close_bytes: 512 << 10,
         push_close_bytes: 256 << 10,
         output_bytes_max: 1 << 20,
+        held_pause_bytes: 4 << 10,
+        held_bytes_max: 64 << 10,
         idle_timeout_ms: 0,
         forwarded_max: 8,
         subscriptions_max: 4,

@@ -128,6 +128,13 @@ pub struct CommandSpec {
 }
 
 impl CommandSpec {
+    /// Whether a call with `arg_count` arguments, name included, has one key and no more.
+    #[inline]
+    #[must_use]
+    pub fn has_one_key(&self, arg_count: usize) -> bool {
+        self.keys.first == self.keys.last || arg_count == 2
+    }
+
     /// Whether a call with `arg_count` arguments, name included, has the right number.
     #[inline]
     #[must_use]

@@ -28,10 +28,13 @@ use crate::core::Core;
 use crate::gather::{Continuation, Gather, LargeContinuation, Next, Outcome, PartRequest, SessionRef, Then};
 
 pub(super) static SPECS: &[CommandSpec] = &[
-    internal("_fetch", Part::Large(fetch_part)),
-    internal("_store", Part::Plain(store_part)),
-    internal("_drop", Part::Plain(drop_part)),
+    internal("_fetch", Flags::NONE, Part::Large(fetch_part)),
+    internal("_store", Flags::WRITE, Part::Plain(store_part)),
+    DROP,
 ];
+
+/// Not refused when the log is full: it is small, and the value stands in its new place by then.
+const DROP: CommandSpec = internal("_drop", Flags::NONE, Part::Plain(drop_part));
 
 const TRY_AGAIN: &str =
     "TRYAGAIN The key was written to again and again while it was being renamed across cores";
@@ -40,9 +43,9 @@ const TRY_AGAIN: &str =
 /// little enough for one that is written to without end.
 const ATTEMPTS_MAX: u8 = 16;
 
-const fn internal(name: &'static str, part: Part) -> CommandSpec {
+const fn internal(name: &'static str, flags: Flags, part: Part) -> CommandSpec {
     let docs = docs("generic", "7.2.0", "O(N)", "Moves values between the cores of a node.");
-    CommandSpec { part: Some(part), ..spec(name, -2, Flags::NONE, KeySpec::ONE, Run::Internal, docs) }
+    CommandSpec { part: Some(part), ..spec(name, -2, flags, KeySpec::ONE, Run::Internal, docs) }
 }
 
 // What cores ask each other.
@@ -205,7 +208,13 @@ fn request(core: &Core, name: &str, args: &[&[u8]]) -> PartRequest {
 }
 
 fn ask(core: &Core, name: &str, args: &[&[u8]], then: Continuation) -> Gather {
-    Gather { requests: vec![request(core, name, args)], then: Then::Plain(then), barrier: true, alone: false }
+    Gather {
+        requests: vec![request(core, name, args)],
+        then: Then::Plain(then),
+        barrier: true,
+        alone: false,
+        timeout_ms: 0,
+    }
 }
 
 fn error_reply(core: &mut Core, text: &str) -> Next {
@@ -260,7 +269,7 @@ impl Transfer {
         let args = [&self.from[..], b"versioned"];
         let requests = vec![request(core, "_fetch", &args[..if self.moves { 2 } else { 1 }])];
         let then: LargeContinuation = Box::new(move |core, _, parts| self.on_fetched(core, parts));
-        Gather { requests, then: Then::Large(then), barrier: true, alone: false }
+        Gather { requests, then: Then::Large(then), barrier: true, alone: false, timeout_ms: 0 }
     }
 
     fn on_fetched(self, core: &mut Core, mut parts: Vec<Answer>) -> Next {
@@ -372,5 +381,5 @@ pub(super) fn bitop_over_cores(core: &mut Core, _: SessionRef, args: Args<'_>, o
         })
     });
     // The result is built outside of the budget.
-    Outcome::Gather(Gather { requests, then: Then::Large(then), barrier: true, alone: true })
+    Outcome::Gather(Gather { requests, then: Then::Large(then), barrier: true, alone: true, timeout_ms: 0 })
 }

@@ -11,7 +11,7 @@ use pinnace_protocol::{Args, resp};
 use super::{READ, READ_FAST, WRITE, docs, refusal, spec, with_part};
 use crate::command::{CommandSpec, KeySpec, Run};
 use crate::core::Core;
-use crate::gather::{Continuation, Gather, Next, Outcome, SessionRef, sum_of};
+use crate::gather::{Continuation, Gather, Next, Outcome, SessionRef, first_error, sum_of};
 
 pub(super) static SPECS: &[CommandSpec] = &[
     with_part(
@@ -175,7 +175,9 @@ fn flush(core: &mut Core, _: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> O
         resp::error(out, refusal::SYNTAX);
         return Outcome::Replied;
     }
-    let then: Continuation = Box::new(|_, _, _| Next::Reply(b"+OK\r\n".to_vec()));
+    let then: Continuation = Box::new(|_, _, parts| {
+        Next::Reply(first_error(&parts).map_or_else(|| b"+OK\r\n".to_vec(), Vec::clone))
+    });
     Outcome::Gather(ask_all(core, args, then).with_barrier())
 }
 

@@ -69,6 +69,9 @@ impl From<WriteError> for Refusal {
 pub(super) fn write_error_text(error: &WriteError) -> &'static str {
     match error {
         WriteError::OutOfMemory => "OOM command not allowed when used memory > 'maxmemory'.",
+        WriteError::LogFull => {
+            "MISCONF Errors writing to the log: no space left on its disk. Writes are refused until there is, reads go on."
+        }
         WriteError::KeyTooLong { .. } => "ERR key exceeds the key size limit (max_key_size)",
         WriteError::ValueTooLarge { .. } => TOO_LONG,
     }

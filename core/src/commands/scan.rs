@@ -122,7 +122,7 @@ impl Walk {
         let then =
             Box::new(move |core: &mut Core, _, parts: Vec<Vec<u8>>| self.join(core.core_count(), &parts[0]));
         // A later command of the connection must not run before a core's share of this one.
-        Gather { requests, then: Then::Plain(then), barrier: true, alone: false }
+        Gather { requests, then: Then::Plain(then), barrier: true, alone: false, timeout_ms: 0 }
     }
 
     /// Takes a core's part in, and replies or goes on to the next core.

@@ -8,11 +8,12 @@ use pinnace_types::CoreId;
 use super::REDIS_VERSION;
 use super::control::Control;
 use super::reply::{ADMIN, CONNECTION, INFORMATION, NOT_AN_INTEGER, SYNTAX_ERROR};
-use super::reply::{doc, fail, ok, parse_i64, session};
+use super::reply::{ask_all, doc, fail, gathered, ok, parse_i64, reply, session};
 use crate::command::{CommandSpec, Flags};
 use crate::core::Core;
+use crate::durability::Durability;
 use crate::effects::Effect;
-use crate::gather::{Outcome, SessionRef};
+use crate::gather::{Continuation, Outcome, SessionRef};
 
 const QUICK: Flags = INFORMATION.and(Flags::FAST);
 const REPLICATION: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::STALE);
@@ -40,12 +41,15 @@ pub(super) static SPECS: &[CommandSpec] = &[
         wait,
         doc("generic", "3.0.0", "Answers 0 at once: there are no replicas", "O(1)"),
     ),
-    session(
-        "waitaof",
-        4,
-        Flags::NONE,
-        waitaof,
-        doc("generic", "7.2.0", "Answers at once: there is no append-only file", "O(1)"),
+    gathered(
+        session(
+            "waitaof",
+            4,
+            Flags::NONE,
+            waitaof,
+            doc("generic", "7.2.0", "Answers once the connection's writes are synced to the log", "O(1)"),
+        ),
+        waitaof_part,
     ),
     session(
         "replicaof",
@@ -144,17 +148,39 @@ fn waitaof(core: &mut Core, _session: SessionRef, args: Args<'_>, out: &mut Vec<
     if let Err(text) = check_timeout(args.at(3)) {
         return fail(core, out, text);
     }
-    if local == Some(1) {
+    if local == Some(1) && core.log.is_none() {
         return fail(
             core,
             out,
             "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
         );
     }
+    if local == Some(0) {
+        // Replies wait for the log themselves if it is synchronous; else it is not known to be synced.
+        local_and_replicas(out, core.durability() == Durability::Sync);
+        return Outcome::Replied;
+    }
+    let then: Continuation = Box::new(|_, _, parts| {
+        let is_synced = parts.iter().all(|part| !part.is_empty());
+        reply(|out| local_and_replicas(out, is_synced))
+    });
+    let mut gather = ask_all(core, "waitaof", &[b"waitaof"], then).with_barrier();
+    gather.timeout_ms = parse_i64(args.at(3)).map_or(0, i64::unsigned_abs);
+    Outcome::Gather(gather)
+}
+
+/// The reply of WAITAOF. There are no replicas.
+fn local_and_replicas(out: &mut Vec<u8>, is_synced: bool) {
     resp::array(out, 2);
+    resp::integer(out, i64::from(is_synced));
     resp::integer(out, 0);
-    resp::integer(out, 0);
-    Outcome::Replied
+}
+
+/// Answered when everything that this core has logged is synced: mail between cores keeps its order, so all earlier
+/// writes of the connection are in it.
+fn waitaof_part(core: &mut Core, _: Args<'_>, _: resp::Version, out: &mut Vec<u8>) {
+    out.push(1);
+    core.part_waits = true;
 }
 
 fn replicaof(core: &mut Core, _session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {

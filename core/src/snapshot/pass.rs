@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use pinnace_engine::{EffectSink, Entry, Key};
+use pinnace_engine::{EffectSink, Entry, Key, WriteError};
 use pinnace_protocol::native::{self, Header, Opcode};
 use pinnace_types::{Deadline, ShardId, UnixMillis};
 use pinnace_wal::snapshot::SnapshotWriter;
@@ -86,6 +86,10 @@ impl Tail {
 }
 
 impl EffectSink for Tail {
+    fn admit(&self, key: &Key<'_>, value_bytes: u64) -> Result<(), WriteError> {
+        self.before.borrow().as_deref().map_or(Ok(()), |sink| sink.admit(key, value_bytes))
+    }
+
     fn set(&mut self, shard: ShardId, key: &Key<'_>, parts: &[&[u8]], deadline: Deadline) {
         self.tell(|sink| sink.set(shard, key, parts, deadline));
         let header = Header::request(Opcode::SET, 0).with_deadline(deadline.to_raw());

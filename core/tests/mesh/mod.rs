@@ -5,11 +5,15 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use pinnace_core::{Core, CoreConfig, HostSample, Mail, NodeInfo};
+use pinnace_core::{Core, CoreConfig, Durability, HostSample, Mail, NodeInfo};
 use pinnace_engine::{EngineConfig, PinnedValue};
 use pinnace_protocol::wire::{DetachedSocket, Event, Service, TurnTime, Wire};
 use pinnace_protocol::{OutBuf, OutPart, Slices};
-use pinnace_types::{ConnId, CoreId, HashSeed, Limits, ShardMap, UnixMillis, key_slot};
+use pinnace_types::{
+    CommitNumber, ConnId, CoreId, HashSeed, Limits, LogPosition, SegmentNumber, ShardMap, UnixMillis,
+    key_slot,
+};
+use pinnace_wal::{LogLimits, LogStart, LogWriter, Run};
 
 /// 14 November 2023.
 const START_MS: u64 = 1_700_000_000_000;
@@ -80,8 +84,38 @@ pub struct Vacancy(Client);
 /// A node without an operating system.
 pub struct Mesh {
     cores: Vec<(Core, TestWire)>,
+    /// A disk for each core, if there is a log.
+    pub disks: Vec<Disk>,
     now_ms: u64,
     connections: u32,
+}
+
+/// What a core's log has written, and when it is synced: not before it is told to.
+#[derive(Default)]
+pub struct Disk {
+    /// The commits, in order, if they are kept.
+    pub commits: Vec<Vec<u8>>,
+    pub keeps: bool,
+    buffer: Vec<u8>,
+    written: CommitNumber,
+    pub synced: CommitNumber,
+    /// Syncs what is written as soon as mail is delivered.
+    pub at_once: bool,
+}
+
+impl Disk {
+    fn take(&mut self, core: &mut Core) {
+        loop {
+            self.buffer.clear();
+            let Some(sealed) = core.take_commit(&mut self.buffer) else { return };
+            assert_eq!(sealed.number, self.written.next(), "commits come in order");
+            assert_eq!(sealed.len, self.buffer.len() as u64);
+            self.written = sealed.number;
+            if self.keeps {
+                self.commits.push(self.buffer.clone());
+            }
+        }
+    }
 }
 
 impl Mesh {
@@ -90,7 +124,73 @@ impl Mesh {
         let core =
             |index| Core::new(config(CoreId(index), core_count, memory_bytes)).expect("the budget suffices");
         let cores = (0..core_count).map(|index| (core(index), TestWire::default())).collect();
-        Self { cores, now_ms: START_MS, connections: 0 }
+        Self { cores, disks: Vec::new(), now_ms: START_MS, connections: 0 }
+    }
+
+    /// The same with a log in which there is always room.
+    pub fn durable(core_count: u16, memory_bytes: u64, durability: Durability) -> Self {
+        let mut mesh = Self::logged(core_count, memory_bytes, durability, LogLimits::DEFAULT);
+        mesh.extend_logs(SegmentNumber(u64::MAX));
+        mesh
+    }
+
+    /// The logs may go on to a segment.
+    pub fn extend_logs(&mut self, through: SegmentNumber) {
+        for (core, _) in &mut self.cores {
+            core.with_log(|log| log.on_segment_ready(through));
+        }
+    }
+
+    /// The same with logs that have no segment to write to.
+    pub fn logged(core_count: u16, memory_bytes: u64, durability: Durability, limits: LogLimits) -> Self {
+        let mut mesh = Self::new(core_count, memory_bytes);
+        for (index, (core, _)) in mesh.cores.iter_mut().enumerate() {
+            let start = LogStart {
+                core: CoreId(index as u16),
+                node_id: 1,
+                run: Run { number: 1, nonce: 1 },
+                segment: SegmentNumber(1),
+                position: LogPosition(0),
+                group_count: SHARDS,
+                groups: Vec::new(),
+            };
+            core.start_log(durability, LogWriter::new(start, limits.clone()));
+            mesh.disks.push(Disk::default());
+        }
+        mesh
+    }
+
+    /// The disk of a core has synced up to `count` commits more. Returns whether there was one.
+    pub fn sync(&mut self, core: usize, count: u64) -> bool {
+        let Some(disk) = self.disks.get_mut(core) else { return false };
+        let through = CommitNumber(disk.written.0.min(disk.synced.0 + count));
+        if through == disk.synced {
+            return false;
+        }
+        disk.synced = through;
+        let (core, wire) = &mut self.cores[core];
+        core.on_synced(through, wire);
+        true
+    }
+
+    /// Syncs and delivers until there is nothing to do.
+    pub fn settle_synced(&mut self) {
+        for _ in 0..TURNS_MAX {
+            let mut busy = self.deliver();
+            for core in 0..self.disks.len() {
+                busy |= self.sync(core, u64::MAX / 2);
+            }
+            if !busy {
+                return;
+            }
+        }
+        panic!("the cores do not come to rest");
+    }
+
+    fn write(&mut self, core: usize) {
+        if let Some(disk) = self.disks.get_mut(core) {
+            disk.take(&mut self.cores[core].0);
+        }
     }
 
     /// Connects to a core.
@@ -173,6 +273,16 @@ impl Mesh {
         self.call(client, &encode(args))
     }
 
+    /// Bytes of replies that wait for the logs.
+    pub fn held_bytes(&self) -> u64 {
+        self.cores.iter().map(|(core, _)| core.held_bytes()).sum()
+    }
+
+    /// Whether the core says that a client's replies are still to come.
+    pub fn owes_reply(&self, client: Client) -> bool {
+        self.cores[client.core].0.owes_reply(client.conn)
+    }
+
     /// Whether the node has not closed a connection.
     pub fn is_open(&self, client: Client) -> bool {
         self.cores[client.core].1.out.contains_key(&client.conn)
@@ -250,10 +360,11 @@ impl Mesh {
         TurnTime { wall: UnixMillis(self.now_ms), wall_micros: 0, monotonic_ns }
     }
 
-    fn turn(&mut self, core: usize, events: &[Event<'_>]) {
+    fn turn(&mut self, index: usize, events: &[Event<'_>]) {
         let time = self.time();
-        let (core, wire) = &mut self.cores[core];
+        let (core, wire) = &mut self.cores[index];
         core.on_turn(time, events, wire);
+        self.write(index);
     }
 
     /// One round of mail and an empty turn for every core; false if there was nothing to do.
@@ -273,8 +384,13 @@ impl Mesh {
                 *sent = mail;
             }
         }
-        for (core, wire) in &mut self.cores {
+        for index in 0..self.cores.len() {
+            if self.disks.get(index).is_some_and(|disk| disk.at_once) {
+                busy |= self.sync(index, u64::MAX / 2);
+            }
+            let (core, wire) = &mut self.cores[index];
             busy |= core.on_turn(time, &[], wire).busy || !wire.mail.is_empty();
+            self.write(index);
         }
         busy
     }

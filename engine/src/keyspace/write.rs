@@ -27,7 +27,7 @@ impl Keyspace {
     /// possible, and counts a hit.
     ///
     /// # Errors
-    /// When a length is over its limit or there is no memory; the key is unchanged then, except that
+    /// When a length is over its limit, there is no memory or no room in the log; the key is unchanged then, except that
     /// making room may have evicted it like any other.
     #[inline]
     pub fn set(&mut self, key: &Key<'_>, value: &[u8], deadline: Deadline) -> Result<(), WriteError> {
@@ -51,6 +51,9 @@ impl Keyspace {
     #[inline]
     fn write(&mut self, key: &Key<'_>, value: Incoming<'_>) -> Result<(), WriteError> {
         self.check_lengths(key, value.len)?;
+        if let Some(sink) = &self.sink {
+            sink.admit(key, value.len)?;
+        }
         let found = self.find_live(key);
         if let Some(found) = &found
             && !self.is_large(value.len)
@@ -284,9 +287,12 @@ impl Keyspace {
     /// Changes when a key expires; false if it is absent.
     ///
     /// # Errors
-    /// When the deadline needs room that is not there.
+    /// When the deadline needs room that is not there, or the log has none.
     pub fn set_deadline(&mut self, key: &Key<'_>, deadline: Deadline) -> Result<bool, WriteError> {
         let Some(found) = self.find_live(key) else { return Ok(false) };
+        if let Some(sink) = &self.sink {
+            sink.admit(key, 0)?;
+        }
         let raw = deadline.to_raw();
         let mut location = found.location;
         if self.memory.header(location).has_deadline() {

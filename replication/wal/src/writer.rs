@@ -360,6 +360,12 @@ impl LogWriter {
         }
     }
 
+    /// Its bounds.
+    #[must_use]
+    pub fn limits(&self) -> &LogLimits {
+        &self.limits
+    }
+
     /// The last commit known to be synced.
     #[must_use]
     pub fn synced(&self) -> CommitNumber {

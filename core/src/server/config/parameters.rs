@@ -3,6 +3,7 @@
 use pinnace_engine::MemoryPolicy;
 
 use crate::core::Core;
+use crate::durability::Durability;
 
 /// A parameter.
 pub(super) struct Parameter {
@@ -68,7 +69,15 @@ fn zero(_core: &Core) -> String {
 }
 
 pub(super) static PARAMETERS: &[Parameter] = &[
-    fixed("appendonly", no),
+    fixed("appendfsync", |core| {
+        match core.durability() {
+            Durability::None => "no",
+            Durability::Async => "everysec",
+            Durability::Sync => "always",
+        }
+        .to_owned()
+    }),
+    fixed("appendonly", |core| yes_no(core.log.is_some())),
     fixed("bind", |core| core.config.node.bind.clone()),
     fixed("client-output-buffer-limit", |core| {
         let hard = core.config.limits.output_close_bytes;

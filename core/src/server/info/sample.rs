@@ -36,6 +36,7 @@ counters! {
     input_bytes, output_bytes, turns, parks, busy_ns,
     commands_per_second, input_bytes_per_second, output_bytes_per_second,
     changes_since_snapshot, snapshot_buffer_bytes,
+    log_effects, log_unsynced, log_full,
 }
 
 /// What one command did.
@@ -170,6 +171,7 @@ fn counters_of(core: &Core) -> Counters {
     let (engine, memory, driver) = (core.ks.stats(), core.ks.memory(), driver_counters(core));
     let per_second = core.server.rates.per_second();
     let used = memory_in_use(&memory);
+    let [log_effects, log_unsynced, log_full] = core.log_counters();
     let mut counters = Counters {
         memory_used: used,
         memory_peak: core.server.rates.memory_peak().max(used),
@@ -204,6 +206,9 @@ fn counters_of(core: &Core) -> Counters {
         forwarded_in: core.stats.commands_forwarded_in,
         forwarded_out: core.stats.commands_forwarded_out,
         handovers: core.stats.handovers,
+        log_effects,
+        log_unsynced,
+        log_full,
         input_bytes: driver.input_bytes,
         output_bytes: driver.output_bytes,
         turns: driver.turns,

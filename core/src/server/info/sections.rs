@@ -152,8 +152,15 @@ fn persistence(core: &Core, sample: &Sample, text: &mut String) {
     line(text, "rdb_current_bgsave_time_sec", seconds(running));
     line(text, "rdb_saves", statuses.saves());
     line(text, "snapshot_buffer_bytes", sample.total.snapshot_buffer_bytes);
-    line(text, "aof_enabled", 0);
+    line(text, "aof_enabled", u8::from(core.log.is_some()));
     line(text, "aof_rewrite_in_progress", 0);
+    if core.log.is_some() {
+        let total = &sample.total;
+        line(text, "aof_last_write_status", if total.log_full > 0 { "err" } else { "ok" });
+        line(text, "log_effects", total.log_effects);
+        line(text, "log_commits_unsynced", total.log_unsynced);
+        line(text, "log_cores_full", total.log_full);
+    }
 }
 
 fn stats(_core: &Core, sample: &Sample, text: &mut String) {

@@ -1,6 +1,6 @@
 //! Effects: replayed from the beginning they give what the keyspace has.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::*;
@@ -16,26 +16,35 @@ enum Effect {
 
 /// Keeps what it is told.
 #[derive(Clone, Default)]
-struct Told(Rc<RefCell<Vec<Effect>>>);
+struct Told {
+    effects: Rc<RefCell<Vec<Effect>>>,
+    /// Values up to this many bytes have room.
+    room: Rc<Cell<u64>>,
+}
 
 impl Told {
     fn of(ks: &mut Keyspace) -> Self {
         let told = Self::default();
+        told.room.set(u64::MAX);
         ks.set_effect_sink(Some(Box::new(told.clone())));
         told
     }
 
     fn tell(&self, shard: ShardId, key: &Key<'_>, effect: Effect) {
         assert_eq!(shard, key.shard());
-        self.0.borrow_mut().push(effect);
+        self.effects.borrow_mut().push(effect);
     }
 
     fn take(&self) -> Vec<Effect> {
-        std::mem::take(&mut self.0.borrow_mut())
+        std::mem::take(&mut self.effects.borrow_mut())
     }
 }
 
 impl EffectSink for Told {
+    fn admit(&self, _: &Key<'_>, value_bytes: u64) -> Result<(), WriteError> {
+        if value_bytes <= self.room.get() { Ok(()) } else { Err(WriteError::LogFull) }
+    }
+
     fn set(&mut self, shard: ShardId, key: &Key<'_>, parts: &[&[u8]], deadline: Deadline) {
         self.tell(shard, key, Effect::Set(key.bytes().to_vec(), parts.concat(), deadline));
     }
@@ -49,7 +58,7 @@ impl EffectSink for Told {
     }
 
     fn clear(&mut self, shard: ShardId) {
-        self.0.borrow_mut().push(Effect::Clear(shard));
+        self.effects.borrow_mut().push(Effect::Clear(shard));
     }
 }
 
@@ -185,4 +194,21 @@ fn versions_begin_above_the_floor() {
     assert!(version.0 > 1 << 61);
     ks.set(&ks.key(b"a"), b"1", Deadline::NEVER).unwrap();
     assert!(ks.version(&ks.key(b"a")).unwrap().unwrap() > version);
+}
+
+#[test]
+fn what_the_log_has_no_room_for_changes_nothing() {
+    let mut ks = tiny(MemoryPolicy::Evict, 4);
+    let told = Told::of(&mut ks);
+    ks.set(&ks.key(b"a"), b"1", Deadline::NEVER).unwrap();
+    told.take();
+    told.room.set(1);
+    assert_eq!(ks.set(&ks.key(b"a"), b"22", Deadline::NEVER), Err(WriteError::LogFull));
+    assert_eq!(ks.set_parts(&ks.key(b"b"), &[b"2", b"2"], Deadline::NEVER), Err(WriteError::LogFull));
+    assert_eq!(told.take(), []);
+    let entry = ks.peek(&ks.key(b"a")).unwrap();
+    assert_eq!(bytes_of(entry.value), b"1");
+    assert!(ks.peek(&ks.key(b"b")).is_none());
+    assert!(ks.delete(&ks.key(b"a")), "a delete is small, and makes room");
+    assert_eq!(told.take(), [Effect::Delete(b"a".to_vec())]);
 }
