@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Layer;
 use crate::import::ImportArgs;
+use crate::wal::WalArgs;
 
 /// A cache that speaks RESP and its own binary protocol, on every core.
 ///
@@ -35,6 +36,8 @@ pub(crate) enum Command {
     },
     /// Imports the strings of a Redis, from a dump file or a live server, into a running node
     Import(ImportArgs),
+    /// Looks at the log of a node that does not run, checks it, or cuts it
+    Wal(WalArgs),
 }
 
 /// What to do with the configuration.
@@ -73,7 +76,7 @@ mod tests {
             let flag = format!("`--{}`", key.replace('_', "-"));
             assert!(manual.contains(&flag), "docs/operations.md lacks {flag}");
         }
-        for code in [2, 10, 11, 12, 13, 14, 15, 16, 17, 20, 21] {
+        for code in [2, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21] {
             assert!(manual.contains(&format!("| {code} |")), "docs/operations.md lacks exit code {code}");
         }
     }

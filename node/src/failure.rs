@@ -41,6 +41,9 @@ pub(crate) enum Failure {
     /// 17: a core ended with an error after the start.
     #[error("{0}")]
     CoreLost(String),
+    /// 19: the log or a snapshot is damaged.
+    #[error("{0}")]
+    Damaged(String),
     /// 20: an import could not be done, or not to its end.
     #[error("{0}")]
     Import(String),
@@ -62,6 +65,7 @@ impl Failure {
             Self::DataDir(_) => 15,
             Self::OpenFiles(_) => 16,
             Self::CoreLost(_) => 17,
+            Self::Damaged(_) => 19,
             Self::Import(_) => 20,
             Self::ImportPartly(_) => 21,
         }
@@ -119,6 +123,7 @@ mod tests {
             Failure::DataDir(text()),
             Failure::OpenFiles(text()),
             Failure::CoreLost(text()),
+            Failure::Damaged(text()),
             Failure::Import(text()),
             Failure::ImportPartly(text()),
         ]

@@ -17,6 +17,7 @@ mod logging;
 mod plan;
 mod serve;
 mod signals;
+mod wal;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -55,6 +56,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             Ok(())
         }
         Some(Command::Import(arguments)) => import::import(arguments, &config.settings),
+        Some(Command::Wal(arguments)) => wal::wal(arguments),
     }
 }
 
