@@ -44,6 +44,11 @@ pub fn snapshots(directory: &Path) -> Result<Vec<(u64, PathBuf)>, DiskError> {
     named(directory, |name| numbered(name, SNAPSHOT))
 }
 
+/// The files of a core that were never completed.
+pub(crate) fn unfinished(directory: &Path) -> Result<Vec<(u64, PathBuf)>, DiskError> {
+    named(directory, |name| numbered(name, UNFINISHED))
+}
+
 /// Makes the names in a directory last.
 ///
 /// # Errors

@@ -16,8 +16,10 @@ mod error;
 mod file;
 mod layout;
 mod prepare;
+mod snapshot;
 mod writes;
 
 pub use disk::{LogDisk, LogDiskConfig, Notify, SyncPolicy};
 pub use error::DiskError;
 pub use layout::{core_directories, core_directory, segments, snapshots, sync_directory};
+pub use snapshot::{SnapshotDisk, SnapshotDone};
