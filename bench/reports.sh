@@ -8,6 +8,7 @@
 #   PEER_REDIS, PEER_MEMCACHED, PEER_POGOCACHE, PEER_VALKEY, PEER_KEVY
 #   MEMTIER, REDIS_BENCHMARK, WRK     other generators, for the cost of the generator itself
 #   NULL_RESPONDER                the example of that name, for the generator's own ceiling
+#   PORT                          seven ports from the next one on are used (7860)
 #   SERVER_CORE, LOAD_CORE        one core for the server (0), one for the generator (1)
 #   ROUNDS, SECONDS_EACH          interleaved rounds (3), length of each run (1)
 #   LIMIT_SECONDS                 no round is begun after this long (420): all of it ends within ten minutes
@@ -21,7 +22,7 @@ output=${1:?usage: bench/reports.sh OUTPUT.md}
 : "${PEER_REDIS:=redis-server}" "${PEER_MEMCACHED:=memcached}" "${PEER_POGOCACHE:=pogocache}"
 : "${PEER_VALKEY:=valkey-server}" "${MEMTIER:=memtier_benchmark}" "${REDIS_BENCHMARK:=redis-benchmark}"
 : "${PEER_KEVY:=kevy}" "${WRK:=wrk}" "${NULL_RESPONDER:=target/release/examples/null_responder}"
-: "${SERVER_CORE:=0}" "${LOAD_CORE:=1}" "${ROUNDS:=3}" "${SECONDS_EACH:=1}" "${LIMIT_SECONDS:=420}"
+: "${PORT:=7860}" "${SERVER_CORE:=0}" "${LOAD_CORE:=1}" "${ROUNDS:=3}" "${SECONDS_EACH:=1}" "${LIMIT_SECONDS:=420}"
 keys=1000000
 work=$(mktemp -d)
 pids=()
@@ -50,17 +51,17 @@ serve() {
 }
 
 absolute() { [[ $1 == */* ]] && realpath "$1" || command -v "$1"; }
-serve pinnace redis://127.0.0.1:7861 "$(absolute "$PINNACE")" --port 7861 --cores "$SERVER_CORE," --memory 1GiB
+serve pinnace redis://127.0.0.1:$((PORT + 1)) "$(absolute "$PINNACE")" --port $((PORT + 1)) --cores "$SERVER_CORE," --memory 1GiB
 names+=(pinnace-native)
-urls[pinnace-native]=pinnace://127.0.0.1:7861
-have "$PEER_REDIS" && serve redis redis://127.0.0.1:7862 "$PEER_REDIS" --port 7862 --save '' --appendonly no
-have "$PEER_VALKEY" && serve valkey redis://127.0.0.1:7863 "$PEER_VALKEY" --port 7863 --save '' --appendonly no
+urls[pinnace-native]=pinnace://127.0.0.1:$((PORT + 1))
+have "$PEER_REDIS" && serve redis redis://127.0.0.1:$((PORT + 2)) "$PEER_REDIS" --port $((PORT + 2)) --save '' --appendonly no
+have "$PEER_VALKEY" && serve valkey redis://127.0.0.1:$((PORT + 3)) "$PEER_VALKEY" --port $((PORT + 3)) --save '' --appendonly no
 have "$PEER_MEMCACHED" &&
-    serve memcached memcache://127.0.0.1:7864 "$PEER_MEMCACHED" -p 7864 -U 0 -t 1 -m 1024 -u "$(id -un)"
+    serve memcached memcache://127.0.0.1:$((PORT + 4)) "$PEER_MEMCACHED" -p $((PORT + 4)) -U 0 -t 1 -m 1024 -u "$(id -un)"
 have "$PEER_POGOCACHE" &&
-    serve pogocache redis://127.0.0.1:7865 "$PEER_POGOCACHE" -h 127.0.0.1 -p 7865 --threads 1
+    serve pogocache redis://127.0.0.1:$((PORT + 5)) "$PEER_POGOCACHE" -h 127.0.0.1 -p $((PORT + 5)) --threads 1
 # One shard, without its log.
-have "$PEER_KEVY" && serve kevy redis://127.0.0.1:7866 "$PEER_KEVY" --port 7866 --threads 1 --no-aof --dir .
+have "$PEER_KEVY" && serve kevy redis://127.0.0.1:$((PORT + 6)) "$PEER_KEVY" --port $((PORT + 6)) --threads 1 --no-aof --dir .
 
 # measure NAME LABEL ARGS...: one run; keeps the result if it is complete.
 measure() {
@@ -88,16 +89,16 @@ deep() {
 }
 deep deep "${urls[pinnace]/redis/pinnace}" 64
 if have "$NULL_RESPONDER"; then
-    (exec "$(absolute "$NULL_RESPONDER")" 127.0.0.1:7867 "$SERVER_CORE" 32 >"$work/null.log" 2>&1) &
+    (exec "$(absolute "$NULL_RESPONDER")" 127.0.0.1:$((PORT + 7)) "$SERVER_CORE" 32 >"$work/null.log" 2>&1) &
     pids+=($!)
     sleep 0.3
-    deep null pinnace://127.0.0.1:7867 0
+    deep null pinnace://127.0.0.1:$((PORT + 7)) 0
 fi
 
 # One line a rival generator: name, pipeline, answers, CPU seconds.
 TIMEFORMAT='%U %S'
 generator_cost() {
-    local url_port=7862 count=$1 pipeline=$2
+    local url_port=$((PORT + 2)) count=$1 pipeline=$2
     if have "$MEMTIER"; then
         { time taskset -c "$LOAD_CORE" "$MEMTIER" -p $url_port -t 1 -c 50 --pipeline "$pipeline" --ratio 0:1 \
             --distinct-client-seed --key-pattern R:R --key-maximum $keys -n $((count / 50)) --hide-histogram \
@@ -131,7 +132,7 @@ function request()
 end
 LUA
     { time DEPTH=$pipeline taskset -c "$LOAD_CORE" "$WRK" -t 1 -c 50 -d "$((SECONDS_EACH + 1))s" -s "$work/wrk.lua" \
-        http://127.0.0.1:7865/ >"$work/wrk.log" 2>&1; } 2>"$work/time"
+        http://127.0.0.1:$((PORT + 5))/ >"$work/wrk.log" 2>&1; } 2>"$work/time"
     local count
     count=$(sed -n 's/^ *\([0-9]*\) requests in .*/\1/p' "$work/wrk.log")
     if [[ ${count:-0} -gt 1000 ]]; then echo "wrk $pipeline $count $(cat "$work/time")"; fi
