@@ -289,7 +289,18 @@ impl Core {
 
     /// Works on what a session has kept.
     pub(crate) fn drain_partial<W: CoreWire>(&mut self, conn: ConnId, wire: &mut W) {
+        let limit = self.config.limits.input_bytes_max / u64::from(self.core_count());
         let Some(session) = self.sessions.get_mut(conn) else { return };
+        if session.hold == Hold::Output
+            && session.reads_paused
+            && session.partial.len() as u64 <= limit / 2
+            && !session.closing
+        {
+            // It waited for other cores, and before its bytes could be worked on their answers became
+            // too many. Its client may send on before it reads them: not reading it would last forever.
+            session.reads_paused = false;
+            wire.resume_reads(conn);
+        }
         if session.hold != Hold::None || session.closing || session.partial.is_empty() {
             return;
         }

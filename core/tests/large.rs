@@ -127,3 +127,28 @@ fn results_that_are_built_beside_the_memory_are_built_one_at_a_time() {
     }
     assert_eq!(mesh.request(client, &[b"STRLEN", &target]), format!(":{LARGE}\r\n").as_bytes());
 }
+
+#[test]
+fn a_client_that_sends_everything_before_it_reads_is_read_on() {
+    let (mut mesh, client, [_, b]) = filled();
+    let small = mesh.key_on(1, 1);
+    // As many requests as may wait for other cores, or more, then more than is kept meanwhile.
+    let mut pipeline = encode(&[b"GET", &small]).repeat(3);
+    pipeline.extend(encode(&[b"GET", &b]).repeat(5));
+    let next = encode(&[b"SET", &small, &vec![b's'; LARGE]]);
+    let (now, later) = next.split_at(LARGE * 3 / 4);
+    pipeline.extend(now);
+    mesh.send(client, &pipeline);
+    assert!(!mesh.is_read(client));
+    mesh.settle();
+    // The replies are more than is sent ahead, so the next request has to wait; its bytes have not.
+    assert!(mesh.is_read(client));
+    mesh.send(client, later);
+    let mut replies = Vec::new();
+    for _ in 0..8 {
+        mesh.settle();
+        replies.extend(mesh.take(client));
+    }
+    let large = bulk(&vec![b'b'; LARGE]);
+    assert!(replies == [b"$-1\r\n".repeat(3), large.repeat(5), b"+OK\r\n".to_vec()].concat());
+}

@@ -1,7 +1,7 @@
 //! The cores of a node in one thread: no socket, no clock, mail delivered by hand.
 #![allow(dead_code, reason = "every test binary has its own copy and uses what it needs")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -26,6 +26,8 @@ const TURNS_MAX: usize = 200;
 struct TestWire {
     out: BTreeMap<ConnId, OutBuf<PinnedValue>>,
     mail: Vec<(CoreId, Mail)>,
+    /// Connections that are not read.
+    paused: BTreeSet<ConnId>,
     /// Connections that the core gives up, for the test to report detached.
     leaving: Vec<ConnId>,
     /// The place that the next attached socket gets.
@@ -44,9 +46,13 @@ impl Wire for TestWire {
         self.out.get(&conn).map_or(0, OutBuf::byte_len)
     }
 
-    fn pause_reads(&mut self, _: ConnId) {}
+    fn pause_reads(&mut self, conn: ConnId) {
+        self.paused.insert(conn);
+    }
 
-    fn resume_reads(&mut self, _: ConnId) {}
+    fn resume_reads(&mut self, conn: ConnId) {
+        self.paused.remove(&conn);
+    }
 
     fn close_after_flush(&mut self, _: ConnId) {}
 
@@ -330,6 +336,11 @@ impl Mesh {
         let len = out.byte_len();
         out.clear();
         len
+    }
+
+    /// Whether a connection is read.
+    pub fn is_read(&self, client: Client) -> bool {
+        !self.cores[client.core].1.paused.contains(&client.conn)
     }
 
     /// Memory that the replies which have come take beside the engine's.
