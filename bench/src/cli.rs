@@ -40,7 +40,7 @@ pub(crate) enum Command {
 /// Options of a report.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReportArgs {
-    /// A result, as written by run --json
+    /// A result of run, sweep or saturate --json
     pub(crate) result: PathBuf,
     /// Folder for HTML, plots and tables; without it only the terminal is written to
     #[arg(long, short)]

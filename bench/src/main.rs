@@ -147,6 +147,9 @@ fn compare_all(paths: &[PathBuf]) -> Result<(), BenchError> {
 }
 
 fn report_on(args: &ReportArgs) -> Result<(), BenchError> {
+    if let Some(steps) = Steps::read(&args.result)? {
+        return report_on_steps(&steps, args);
+    }
     let result = RunResult::read(&args.result)?;
     let text = report::terminal::full(&result).map_err(|problem| BenchError::file(&args.result, problem))?;
     print!("{text}");
@@ -155,6 +158,21 @@ fn report_on(args: &ReportArgs) -> Result<(), BenchError> {
         report::write_all(&result, folder, &name)?;
         println!("\nwrote {}", folder.join(format!("{name}.html")).display());
     }
+    Ok(())
+}
+
+/// A search: its steps and curve, and in the folder the best step as a run of its own.
+fn report_on_steps(steps: &Steps, args: &ReportArgs) -> Result<(), BenchError> {
+    for run in &steps.runs {
+        println!("{}", search::line(run));
+    }
+    print!("{}", steps.conclusion());
+    let Some(folder) = &args.output else { return Ok(()) };
+    report::write_steps(steps, folder)?;
+    if let Some(best) = steps.best.and_then(|best| steps.runs.get(best)) {
+        report::write_all(best, folder, "best")?;
+    }
+    println!("\nwrote {}", folder.join(format!("{}.svg", steps.kind)).display());
     Ok(())
 }
 

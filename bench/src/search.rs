@@ -175,6 +175,21 @@ pub(crate) fn line(run: &RunResult) -> String {
 }
 
 impl Steps {
+    /// The steps in a file; `None` if it holds something else.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, BenchError> {
+        #[derive(Deserialize)]
+        struct Head {
+            schema: String,
+        }
+        let text = std::fs::read_to_string(path).map_err(|error| BenchError::file(path, error))?;
+        match serde_json::from_str(&text) {
+            Ok(Head { schema }) if schema == SCHEMA => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|error| BenchError::file(path, format!("no steps of this program: {error}"))),
+            _ => Ok(None),
+        }
+    }
+
     pub(crate) fn write(&self, path: &Path) -> Result<(), BenchError> {
         let mut text = serde_json::to_string(self).expect("results are made of plain values");
         text.push('\n');

@@ -369,10 +369,20 @@ fn a_sweep_finds_the_knee_and_saturate_the_limit() {
     let (address, _) = fake::start(Fault::Slow(Duration::from_micros(500)));
     let folder = scratch("sweep");
     let words = "-c 2 -d 400ms --warm-up 100ms --from 200 --to 100k --factor 3 --p99-limit 100ms --window 64";
-    let output = bench(&format!("sweep redis://{address} {words} --output {}", folder.display()));
+    let json = scratch("sweep.json");
+    let outputs = format!("--output {} --json {}", folder.display(), json.display());
+    let output = bench(&format!("sweep redis://{address} {words} {outputs}"));
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && told.contains("knee: "), "{told}");
     assert!(std::fs::metadata(folder.join("sweep.png")).unwrap().len() > 300);
+
+    let again = scratch("sweep-again");
+    let output = bench(&format!("report {} --output {}", json.display(), again.display()));
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && told.contains("knee: "), "{told}");
+    for name in ["sweep.svg", "sweep.csv", "best.html"] {
+        assert!(std::fs::metadata(again.join(name)).unwrap().len() > 100, "{name}");
+    }
 
     let output = bench(&format!("saturate redis://{address} -c 2 -d 300ms --warm-up 100ms"));
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
