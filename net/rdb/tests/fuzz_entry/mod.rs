@@ -23,8 +23,11 @@ impl Read for Trickle<'_> {
     }
 }
 
+/// Records with their keys and values.
+type Found = Vec<(Record, Vec<u8>, Vec<u8>)>;
+
 /// What a reader finds, and the text of the error that ended it.
-fn outcome(source: impl Read, values: bool) -> (Vec<(Record, Vec<u8>, Vec<u8>)>, String) {
+fn outcome(source: impl Read, values: bool) -> (Found, String) {
     let mut found = Vec::new();
     let mut reader = match Reader::new(source, STRING_BYTES_MAX) {
         Ok(reader) => reader,
