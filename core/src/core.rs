@@ -112,6 +112,12 @@ const MAINTAIN_WORK_IDLE: u32 = 256;
 const TICK_NS: u64 = 100_000_000;
 
 impl Core {
+    /// Items held by this core.
+    #[must_use]
+    pub fn item_count(&self) -> u64 {
+        self.ks.len()
+    }
+
     /// Builds a core with an empty keyspace.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::config::{DriverConfig, DriverSettings, OtherWork};
 use crate::error::DriverError;
 use crate::gather::{Gather, Seen};
+use crate::mesh::Waker;
 use crate::park;
 use crate::sockets::Sockets;
 use crate::spin::{Idle, Spin};
@@ -123,6 +124,12 @@ impl<P: Slices, M: Send> Driver<P, M> {
     #[must_use]
     pub fn settings(&self) -> Rc<DriverSettings> {
         Rc::clone(&self.sockets.settings)
+    }
+
+    /// Asks for turns of this driver, from any thread.
+    #[must_use]
+    pub fn waker(&self) -> Waker {
+        self.sockets.mesh.waker()
     }
 
     /// Accepts and serves until the service wants to stop; then sends what can be sent within

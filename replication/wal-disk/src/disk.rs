@@ -44,7 +44,8 @@ pub struct LogDiskConfig {
     pub directory: PathBuf,
     /// Bytes of a segment file.
     pub segment_bytes: u64,
-    /// The first segment that this run writes.
+    /// The first segment that this run writes. A file that has its name already, or that of a later one, was made ready by an
+    /// earlier run and is used as it is.
     pub first: SegmentNumber,
     /// Segments of earlier runs, for [`LogDisk::recycle`].
     pub earlier: Vec<(SegmentNumber, PathBuf)>,
@@ -213,20 +214,31 @@ impl LogDisk {
         self.shared.failure.borrow().as_ref().map(ToString::to_string)
     }
 
+    /// Waits until everything that was submitted is synced, which is begun at once.
+    ///
+    /// # Errors
+    /// What ended the log before that.
+    pub async fn settle(&self) -> Result<(), DiskError> {
+        let shared = &self.shared;
+        while shared.submitted.get() > shared.synced.get() && !shared.has_failed() {
+            shared.is_sync_wanted.set(true);
+            shared.syncer_bell.ring();
+            shared.closer_bell.rung().await;
+        }
+        shared.failure.take().map_or(Ok(()), Err)
+    }
+
     /// Writes and syncs everything that was submitted, and ends.
     ///
     /// # Errors
     /// What ended the log before that.
     pub async fn close(self) -> Result<(), DiskError> {
-        let shared = self.shared;
-        shared.is_closing.set(true);
-        shared.writer_bell.ring();
-        shared.syncer_bell.ring();
-        while shared.submitted.get() > shared.synced.get() && shared.failure.borrow().is_none() {
-            shared.closer_bell.rung().await;
-        }
-        shared.segments.stop();
-        shared.failure.take().map_or(Ok(()), Err)
+        self.shared.is_closing.set(true);
+        self.shared.writer_bell.ring();
+        let settled = self.settle().await;
+        self.shared.segments.stop();
+        self.shared.syncer_bell.ring();
+        settled
     }
 }
 

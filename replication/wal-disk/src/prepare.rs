@@ -7,7 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -109,9 +109,8 @@ impl Segments {
         let mut kept = self.kept.borrow_mut();
         while kept.front().is_some_and(|(number, _)| *number < before) {
             let Some((_, path)) = kept.pop_front() else { break };
-            let is_whole = std::fs::metadata(&path).is_ok_and(|file| file.len() == self.segment_bytes);
             let mut spares = self.spares.borrow_mut();
-            if is_whole && spares.len() < SPARES_MAX {
+            if self.is_whole(&path) && spares.len() < SPARES_MAX {
                 spares.push(path);
             } else {
                 self.doomed.borrow_mut().push(path);
@@ -176,17 +175,28 @@ impl Segments {
     async fn prepare_next(&self) -> Result<(), DiskError> {
         let number = self.ready_through.get().next();
         let path = numbered_path(&self.directory, number.0, SEGMENT);
-        let spare = self.spares.borrow_mut().pop();
-        let file = match spare {
-            Some(spare) => Rc::new(DiskFile::open(&spare, self.access).await?),
-            None => self.make().await?,
+        let file = if self.is_whole(&path) {
+            Rc::new(DiskFile::open(&path, self.access).await?)
+        } else {
+            self.spare_or_new().await?.rename(&path).await?
         };
-        let file = file.rename(&path).await?;
         sync_names(&self.directory).await?;
         self.files.borrow_mut().insert(number, file);
         self.ready_through.set(number);
         self.ready_bell.ring();
         Ok(())
+    }
+
+    async fn spare_or_new(&self) -> Result<Rc<DiskFile>, DiskError> {
+        let spare = self.spares.borrow_mut().pop();
+        match spare {
+            Some(spare) => Ok(Rc::new(DiskFile::open(&spare, self.access).await?)),
+            None => self.make().await,
+        }
+    }
+
+    fn is_whole(&self, path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|file| file.len() == self.segment_bytes)
     }
 
     /// A new file of zeros under a name of no meaning. One that cannot be finished is removed: its
@@ -201,7 +211,7 @@ impl Segments {
         made
     }
 
-    async fn fill(&self, path: &std::path::Path) -> Result<Rc<DiskFile>, DiskError> {
+    async fn fill(&self, path: &Path) -> Result<Rc<DiskFile>, DiskError> {
         let file = DiskFile::create(path, self.access).await?;
         file.allocate(self.segment_bytes).await?;
         let zeros = vec![0; ZERO_BYTES];
