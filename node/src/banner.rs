@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use pinnace_types::ByteSize;
 
-use crate::config::{Policy, Settings, cpu_list};
+use crate::config::{Durability, Policy, Settings, cpu_list};
 use crate::plan::Plan;
 
 /// The banner, with a line feed at its end.
@@ -26,14 +26,27 @@ pub(crate) fn banner(settings: &Settings, plan: &Plan) -> String {
         let _ = write!(ports, ", {}-{} one core each", first.port(), last.port());
     }
     let kept = format!("{} nodes, {} HTTP (not used yet)", settings.peer_port, settings.http_port);
-    let data = format!("{} (not used yet)", settings.data_dir.display());
+    let data = match settings.durability {
+        Durability::None => format!("{} (unused without durability)", settings.data_dir.display()),
+        _ => match &settings.wal_dir {
+            Some(log) => format!("{}, log in {}", settings.data_dir.display(), log.display()),
+            None => settings.data_dir.display().to_string(),
+        },
+    };
+    let durability = match settings.durability {
+        Durability::None => "none: items live in memory only".to_owned(),
+        Durability::Async => {
+            format!("async: a write is acknowledged at once and synced within {}", settings.wal_sync_interval)
+        }
+        Durability::Sync => "sync: a write is acknowledged when it is synced".to_owned(),
+    };
     let rows = [
         ("cores", cores),
         ("memory", memory),
         ("ports", ports),
         ("kept", kept),
         ("data", data),
-        ("durability", "none: items live in memory only".to_owned()),
+        ("durability", durability),
         ("try", try_line(plan)),
     ];
     let mut text = format!("Pinnace {}\n", env!("CARGO_PKG_VERSION"));

@@ -19,6 +19,10 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "FILE", env = "PINNACE_CONFIG", hide_env = true)]
     pub(crate) config: Option<PathBuf>,
 
+    /// Reads the log and the snapshots as a start would, reports what they hold, and ends
+    #[arg(long)]
+    pub(crate) wal_replay: bool,
+
     #[command(flatten)]
     pub(crate) flags: Layer,
 
@@ -65,7 +69,10 @@ mod tests {
         for argument in Cli::command().get_arguments().filter(|argument| argument.get_long().is_some()) {
             let flag = argument.get_long().unwrap();
             let key = flag.replace('-', "_");
-            assert!(["config", "help", "version"].contains(&flag) || Layer::keys().contains(&key), "{flag}");
+            assert!(
+                ["config", "help", "version", "wal-replay"].contains(&flag) || Layer::keys().contains(&key),
+                "{flag}"
+            );
         }
     }
 
@@ -76,7 +83,7 @@ mod tests {
             let flag = format!("`--{}`", key.replace('_', "-"));
             assert!(manual.contains(&flag), "docs/operations.md lacks {flag}");
         }
-        for code in [2, 10, 11, 12, 13, 14, 15, 16, 17, 19, 20, 21] {
+        for code in [2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21] {
             assert!(manual.contains(&format!("| {code} |")), "docs/operations.md lacks exit code {code}");
         }
     }

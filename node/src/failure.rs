@@ -41,6 +41,9 @@ pub(crate) enum Failure {
     /// 17: a core ended with an error after the start.
     #[error("{0}")]
     CoreLost(String),
+    /// 18: the log or a snapshot could not be written or synced.
+    #[error("{0}")]
+    Disk(String),
     /// 19: the log or a snapshot is damaged.
     #[error("{0}")]
     Damaged(String),
@@ -65,6 +68,7 @@ impl Failure {
             Self::DataDir(_) => 15,
             Self::OpenFiles(_) => 16,
             Self::CoreLost(_) => 17,
+            Self::Disk(_) => 18,
             Self::Damaged(_) => 19,
             Self::Import(_) => 20,
             Self::ImportPartly(_) => 21,
@@ -123,6 +127,7 @@ mod tests {
             Failure::DataDir(text()),
             Failure::OpenFiles(text()),
             Failure::CoreLost(text()),
+            Failure::Disk(text()),
             Failure::Damaged(text()),
             Failure::Import(text()),
             Failure::ImportPartly(text()),

@@ -8,6 +8,7 @@
 mod banner;
 mod cli;
 mod config;
+mod core_log;
 mod core_thread;
 mod data_dir;
 mod failure;
@@ -15,6 +16,7 @@ mod host;
 mod import;
 mod logging;
 mod plan;
+mod recovery;
 mod serve;
 mod signals;
 mod wal;
@@ -29,6 +31,7 @@ use config::{Config, process_variables};
 use failure::Failure;
 use host::Host;
 use plan::Plan;
+use serve::Task;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -45,7 +48,10 @@ fn main() -> ExitCode {
 fn run(cli: &Cli) -> Result<(), Failure> {
     let config = Config::load(&cli.flags, &process_variables(), cli.config.as_deref())?;
     match &cli.command {
-        None => serve::serve(&config, cli.config.as_deref()),
+        None => {
+            let task = if cli.wal_replay { Task::Replay } else { Task::Serve };
+            serve::serve(&config, cli.config.as_deref(), task)
+        }
         Some(Command::Config { action: ConfigAction::Print }) => {
             print(&config.print());
             Ok(())

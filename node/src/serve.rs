@@ -6,21 +6,25 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use pinnace_core::{Mail, NodeInfo};
 use pinnace_driver::{ConnectionBudget, DriverConfig, DriverError, DriverTuning, Listener, Waker};
 use pinnace_engine::{EngineConfig, MemoryPolicy};
 use pinnace_types::{CoreId, HashSeed, UnixMillis};
+use pinnace_wal::Run;
+use pinnace_wal_disk::SyncPolicy;
 
 use crate::banner::banner;
-use crate::config::{Config, LogFormat, Policy, Settings};
-use crate::core_thread::{CoreSeed, Report};
+use crate::config::{Config, Durability, LogFormat, Policy, Settings};
+use crate::core_thread::{CoreSeed, LogSeed, Report};
+use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::host::{self, Host};
 use crate::plan::Plan;
-use crate::{data_dir, logging, signals};
+use crate::recovery::{Progress, Source};
+use crate::{data_dir, logging, recovery, signals};
 
 /// Connections that the kernel completes while a core is busy; `net.core.somaxconn` may lower it.
 const BACKLOG: u32 = 4096;
@@ -45,21 +49,24 @@ const CONNECTIONS_MIN: u32 = 16;
 ///
 /// # Errors
 /// The first thing that keeps the node from starting, or that ended one of its cores.
-pub(crate) fn serve(config: &Config, config_file: Option<&Path>) -> Result<(), Failure> {
+pub(crate) fn serve(config: &Config, config_file: Option<&Path>, task: Task) -> Result<(), Failure> {
     let settings = &config.settings;
     logging::start(settings)?;
     let mut plan = Plan::make(settings, &Host::detect())?;
     pinnace_driver::check_memlock()?;
     pinnace_driver::check_uring()?;
     let file_limit = fit_open_files(&mut plan, settings.max_connections.is_some())?;
-    if config.is_set("data_dir") {
-        data_dir::prepare(&settings.data_dir)?;
-    }
+    let data = take_data(config, &plan, task)?;
     let (reports_sender, reports) = mpsc::channel();
     let stop = Arc::new(AtomicBool::new(false));
     let node = Arc::new(node_info(settings, &plan, config_file)?);
-    let seeds = seeds(settings, &plan, file_limit, &node, &stop)?;
-    let stopper = Stopper { stop, wakers: seeds.iter().map(|seed| seed.driver.mesh.waker()).collect() };
+    let mut seeds = seeds(settings, &plan, file_limit, &node, &stop)?;
+    let progress = Arc::new(Progress::new(seeds.len()));
+    if let Some(data) = &data {
+        give_logs(&mut seeds, settings, data, &progress, task)?;
+    }
+    let wakers = seeds.iter().map(|seed| seed.driver.mesh.waker()).collect();
+    let stopper = Stopper { stop, wakers, progress: Arc::clone(&progress) };
 
     let on_signal = reports_sender.clone();
     signals::watch(move |name| drop(on_signal.send(Report::StopWanted(name))))
@@ -75,26 +82,131 @@ pub(crate) fn serve(config: &Config, config_file: Option<&Path>) -> Result<(), F
         );
     }
     drop(reports_sender);
+    let shower = data.as_ref().map(|_| show_recovery(settings, &progress, task)).transpose()?;
     let result = supervise(&reports, threads.len(), &stopper, || announce(settings, &plan));
+    if let Some(shower) = shower {
+        let _ = shower.join();
+    }
     for thread in threads {
         // A thread that panicked has aborted the process.
         let _ = thread.join();
     }
-    if result.is_ok() {
+    if result.is_ok() && task == Task::Serve {
         tracing::info!("stopped");
     }
     result
+}
+
+/// What to do with the data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// Recover and serve.
+    Serve,
+    /// Recover, report what there was, and end.
+    Replay,
+}
+
+/// Takes the data directory if there is to be a log; else only sees that one that was asked for is there.
+fn take_data(config: &Config, plan: &Plan, task: Task) -> Result<Option<DataDir>, Failure> {
+    let settings = &config.settings;
+    if settings.durability == Durability::None {
+        if task == Task::Replay {
+            return Err(Failure::Config(
+                "--wal-replay needs a log: give --durability async or sync, and the --data-dir".to_owned(),
+            ));
+        }
+        if config.is_set("data_dir") {
+            data_dir::prepare(&settings.data_dir)?;
+        }
+        return Ok(None);
+    }
+    let (shards, cores) = (plan.shards.shard_count(), plan.shards.core_count());
+    let node_id = data_dir::node_id(random_u64()?);
+    let data = DataDir::take(&settings.data_dir, &settings.log_dir(), shards, cores, node_id)?;
+    if data.is_new() {
+        tracing::info!("{} is new: the node begins empty", settings.data_dir.display());
+    }
+    Ok(Some(data))
+}
+
+/// Gives each core what its log is made of.
+fn give_logs(
+    seeds: &mut [CoreSeed],
+    settings: &Settings,
+    data: &DataDir,
+    progress: &Arc<Progress>,
+    task: Task,
+) -> Result<(), Failure> {
+    let durability = match settings.durability {
+        Durability::None => return Ok(()),
+        Durability::Async => pinnace_core::Durability::Async,
+        Durability::Sync => pinnace_core::Durability::Sync,
+    };
+    for seed in seeds {
+        let source = Source {
+            log_dir: settings.log_dir(),
+            snapshot_dir: settings.data_dir.join("snapshots"),
+            node_id: data.identity.node_id,
+            is_mixed: data.identity.mixed,
+            shards: seed.shards,
+            core: seed.core(),
+            progress: Arc::clone(progress),
+        };
+        seed.log = Some(LogSeed {
+            durability,
+            source,
+            run: Run { number: data.identity.run, nonce: random_u64()? },
+            segment_bytes: settings.wal_segment_size.0,
+            policy: match durability {
+                pinnace_core::Durability::Sync => SyncPolicy::Always,
+                _ => SyncPolicy::Periodic {
+                    every: settings.wal_sync_interval.0,
+                    bytes: settings.wal_sync_bytes.0,
+                },
+            },
+            is_replay_only: task == Task::Replay,
+        });
+    }
+    Ok(())
+}
+
+/// Shows the recovery while it goes on, and reports it when it is complete.
+fn show_recovery(
+    settings: &Settings,
+    progress: &Arc<Progress>,
+    task: Task,
+) -> Result<JoinHandle<()>, Failure> {
+    let progress = Arc::clone(progress);
+    let is_text = settings.log_format == LogFormat::Text;
+    let started = Instant::now();
+    let show = move || {
+        recovery::show(&progress, is_text);
+        if !progress.is_complete() {
+            return;
+        }
+        let report = progress.report(started.elapsed());
+        match task {
+            Task::Serve => tracing::info!("recovered {report}"),
+            Task::Replay => crate::print(&format!("replayed: {report}; nothing was changed\n")),
+        }
+    };
+    thread::Builder::new()
+        .name("recovery".to_owned())
+        .spawn(show)
+        .map_err(|error| Failure::CoreLost(format!("cannot start a thread: {error}")))
 }
 
 /// Ends all cores from any thread.
 struct Stopper {
     stop: Arc<AtomicBool>,
     wakers: Vec<Waker>,
+    progress: Arc<Progress>,
 }
 
 impl Stopper {
     fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.progress.give_up();
         self.wakers.iter().for_each(Waker::wake);
     }
 }
@@ -203,6 +315,7 @@ fn seeds(
                 node: Arc::clone(node),
                 prng_seed: random_u64()?,
                 stop: Arc::clone(stop),
+                log: None,
             })
         })
         .collect()

@@ -116,15 +116,35 @@ pub(crate) struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) ghost_share: Option<u8>,
 
-    /// Directory kept for the log and snapshots; this build writes none [default: pinnace-data]
+    /// Directory of the log and the snapshots; unused without durability [default: pinnace-data]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Data")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data_dir: Option<PathBuf>,
 
-    /// When a write is acknowledged; this build has no log and takes only none [default: none]
+    /// When a write is acknowledged [default: none]
     #[arg(long, global = true, value_name = "MODE", help_heading = "Data")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) durability: Option<Durability>,
+
+    /// Directory of the log, if it is to be on another disk [default: wal in the data directory]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wal_dir: Option<PathBuf>,
+
+    /// Size of a log file; it bounds the largest value while there is a log [default: 64mb]
+    #[arg(long, global = true, value_name = "SIZE", help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wal_segment_size: Option<ByteSize>,
+
+    /// Longest time that an acknowledged write is not synced with durability async [default: 100ms]
+    #[arg(long, global = true, value_name = "SPAN", help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wal_sync_interval: Option<Span>,
+
+    /// Bytes of log after which durability async syncs before that time [default: 16mb]
+    #[arg(long, global = true, value_name = "SIZE", help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wal_sync_bytes: Option<ByteSize>,
 
     /// Allow DEBUG SLEEP and its kin [default: false]
     #[arg(

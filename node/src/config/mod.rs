@@ -5,6 +5,7 @@
 //! instead. Nothing here looks at the host: whether the cores and the memory exist is decided in
 //! [`crate::plan`].
 
+mod alias;
 mod layer;
 mod settings;
 mod source;
@@ -23,7 +24,7 @@ pub(crate) use layer::Layer;
 pub(crate) use settings::Settings;
 pub(crate) use source::process_variables;
 use source::{Origin, Source};
-pub(crate) use values::{CoreSelection, LogFormat, MemorySetting, Policy, cpu_list};
+pub(crate) use values::{CoreSelection, Durability, LogFormat, MemorySetting, Policy, cpu_list};
 
 use crate::failure::Failure;
 

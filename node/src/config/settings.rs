@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use pinnace_types::{ByteSize, Limits, SLOT_COUNT};
+use pinnace_wal::{BLOCK_BYTES, LogLimits};
 
 use super::layer::Layer;
 use super::values::{CoreSelection, Durability, LogFormat, MemorySetting, Policy, Span};
@@ -35,6 +36,11 @@ pub(crate) struct Settings {
     pub(crate) ghost_share: u8,
     pub(crate) data_dir: PathBuf,
     pub(crate) durability: Durability,
+    /// `None`: below the data directory.
+    pub(crate) wal_dir: Option<PathBuf>,
+    pub(crate) wal_segment_size: ByteSize,
+    pub(crate) wal_sync_interval: Span,
+    pub(crate) wal_sync_bytes: ByteSize,
     pub(crate) enable_debug_command: bool,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
@@ -70,6 +76,10 @@ impl Settings {
             ghost_share: layer.ghost_share.unwrap_or(90),
             data_dir: layer.data_dir.unwrap_or_else(|| PathBuf::from("pinnace-data")),
             durability: layer.durability.unwrap_or(Durability::None),
+            wal_dir: layer.wal_dir,
+            wal_segment_size: layer.wal_segment_size.unwrap_or(ByteSize(LogLimits::DEFAULT.segment_bytes)),
+            wal_sync_interval: layer.wal_sync_interval.unwrap_or(Span(Duration::from_millis(100))),
+            wal_sync_bytes: layer.wal_sync_bytes.unwrap_or(ByteSize(16 << 20)),
             enable_debug_command: layer.enable_debug_command.unwrap_or(false),
             log_level: layer.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: layer.log_format.unwrap_or(LogFormat::Text),
@@ -98,15 +108,28 @@ impl Settings {
                 return Err((key, format!("{span} is too long: at most {}", Span(CORE_WAIT_MAX))));
             }
         }
-        if self.durability != Durability::None {
-            return Err((
-                "durability",
-                "this build keeps no log, so that it can only promise 'none': items live in memory and a restart \
-                 starts empty"
-                    .to_owned(),
-            ));
-        }
+        self.validate_log()?;
         self.validate_ports()
+    }
+
+    fn validate_log(&self) -> Result<(), Refusal> {
+        in_range("wal_segment_size", self.wal_segment_size.0, WAL_SEGMENT_BYTES_MIN, WAL_SEGMENT_BYTES_MAX)?;
+        if !self.wal_segment_size.0.is_multiple_of(BLOCK_BYTES) {
+            let text =
+                format!("{} is not a multiple of {BLOCK_BYTES} bytes: try 64mb", self.wal_segment_size);
+            return Err(("wal_segment_size", text));
+        }
+        let interval = self.wal_sync_interval;
+        if !(WAL_SYNC_INTERVAL_MIN..=WAL_SYNC_INTERVAL_MAX).contains(&interval.0) {
+            let (min, max) = (Span(WAL_SYNC_INTERVAL_MIN), Span(WAL_SYNC_INTERVAL_MAX));
+            return Err(("wal_sync_interval", format!("{interval} is out of range: write {min} to {max}")));
+        }
+        in_range("wal_sync_bytes", self.wal_sync_bytes.0, BLOCK_BYTES, u64::MAX)
+    }
+
+    /// Where the log is.
+    pub(crate) fn log_dir(&self) -> PathBuf {
+        self.wal_dir.clone().unwrap_or_else(|| self.data_dir.join("wal"))
     }
 
     /// Ports that are kept for later are checked like those in use, so that a configuration which is
@@ -158,6 +181,10 @@ impl Settings {
             ("ghost_share", number(self.ghost_share.into())),
             ("data_dir", Some(format!("{:?}", self.data_dir.display().to_string()))),
             ("durability", value_name(self.durability)),
+            ("wal_dir", self.wal_dir.as_ref().map(|dir| format!("{:?}", dir.display().to_string()))),
+            ("wal_segment_size", number(self.wal_segment_size.0)),
+            ("wal_sync_interval", text(&self.wal_sync_interval)),
+            ("wal_sync_bytes", number(self.wal_sync_bytes.0)),
             ("enable_debug_command", Some(self.enable_debug_command.to_string())),
             ("log_level", Some(format!("{:?}", self.log_level))),
             ("log_format", value_name(self.log_format)),
@@ -171,6 +198,14 @@ const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// Largest segment: cleaning moves the survivors of one at a time.
 const SEGMENT_BYTES_MAX: u64 = 16 << 20;
+
+/// Smallest and largest log file: room for a few commits, and a start that reads one at a time.
+const WAL_SEGMENT_BYTES_MIN: u64 = 1 << 20;
+const WAL_SEGMENT_BYTES_MAX: u64 = 2 << 30;
+
+/// A shorter interval is `sync` without its promise; a longer one is a log that loses an hour.
+const WAL_SYNC_INTERVAL_MIN: Duration = Duration::from_millis(1);
+const WAL_SYNC_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 
 /// Longer than this, a core that looks for work is never idle, and clients notice that they wait.
 const CORE_WAIT_MAX: Duration = Duration::from_millis(10);

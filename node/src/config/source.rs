@@ -9,7 +9,7 @@ use figment::providers::{Format, Json, Serialized, Toml, Yaml};
 use figment::value::{Dict, Value};
 use figment::{Profile, Provider};
 
-use super::Layer;
+use super::{Layer, alias};
 use crate::failure::Failure;
 
 const PREFIX: &str = "PINNACE_";
@@ -66,9 +66,9 @@ impl Source {
         let origin = Origin::File(path.to_owned());
         let mut values = Dict::new();
         for (written, value) in tables.remove(&Profile::Default).unwrap_or_default() {
-            let key = written.replace('-', "_");
+            let (key, value) = alias::resolve(&written.replace('-', "_"), value);
             check_known(&key, &format!("unknown key '{written}' in {shown}"), |near| near.to_owned())?;
-            values.insert(key, value);
+            insert(&mut values, key, value, || format!("{written} in {shown}"))?;
         }
         Ok(Self { origin, values })
     }
@@ -83,8 +83,9 @@ impl Source {
             {
                 continue;
             }
+            let (key, value) = alias::resolve(&key, variable_value(text));
             check_known(&key, &format!("unknown variable {name}"), |near| Origin::Variable.name(near))?;
-            values.insert(key, variable_value(text));
+            insert(&mut values, key, value, || name.clone())?;
         }
         Ok(Self { origin: Origin::Variable, values })
     }
@@ -96,6 +97,23 @@ impl Source {
         let values = tables.remove(&Profile::Default).unwrap_or_default();
         Ok(Self { origin: Origin::Flag, values })
     }
+}
+
+/// A setting may have two names, but within one source it has one value.
+fn insert(
+    values: &mut Dict,
+    key: String,
+    value: Value,
+    place: impl FnOnce() -> String,
+) -> Result<(), Failure> {
+    if values.contains_key(&key) {
+        return Err(Failure::Config(format!(
+            "{}: {key} is set already, under another of its names",
+            place()
+        )));
+    }
+    values.insert(key, value);
+    Ok(())
 }
 
 /// A variable's text as a value: a number where it is one, else the text itself.

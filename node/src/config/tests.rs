@@ -1,7 +1,7 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use super::{Config, CoreSelection, Layer, LogFormat, Settings};
+use super::{Config, CoreSelection, Durability, Layer, LogFormat, Settings};
 use crate::failure::Failure;
 
 struct File(PathBuf);
@@ -127,13 +127,47 @@ fn values_out_of_range_are_refused() {
         ("PINNACE_BUSY_POLL", "1s", "10ms"),
         ("PINNACE_PORT", "0", "65535"),
         ("PINNACE_HTTP_PORT", "7700", "its own port"),
-        ("PINNACE_DURABILITY", "sync", "no log"),
-        ("PINNACE_DURABILITY", "async", "no log"),
+        ("PINNACE_WAL_SEGMENT_SIZE", "100k", "1048576"),
+        ("PINNACE_WAL_SEGMENT_SIZE", "1048577", "multiple"),
+        ("PINNACE_WAL_SYNC_INTERVAL", "0", "1ms"),
         ("PINNACE_MAX_CONNECTIONS", "0", "out of range"),
     ] {
         let complaint = complaint(&[(variable, text)], None);
         assert!(complaint.starts_with(variable) && complaint.contains(expected), "{complaint}");
     }
+}
+
+#[test]
+fn names_of_other_systems_mean_the_same() {
+    for (names, durability, interval) in [
+        (&[("PINNACE_WAL_MODE", "sync")][..], Durability::Sync, "100ms"),
+        (&[("PINNACE_WAL_MODE", "async")], Durability::Async, "100ms"),
+        (&[("PINNACE_WAL_MODE", "off")], Durability::None, "100ms"),
+        (&[("PINNACE_FSYNC_MODE", "always")], Durability::Sync, "100ms"),
+        (
+            &[("PINNACE_FSYNC_MODE", "periodic"), ("PINNACE_FSYNC_INTERVAL_MS", "1000")],
+            Durability::Async,
+            "1s",
+        ),
+        (&[("PINNACE_FSYNC_MODE", "never")], Durability::None, "100ms"),
+    ] {
+        let settings = load(&Layer::default(), names, None).unwrap().settings;
+        assert_eq!(
+            (settings.durability, settings.wal_sync_interval.to_string().as_str()),
+            (durability, interval)
+        );
+    }
+    let file =
+        File::new("alias.json", r#"{"wal_mode": "async", "wal_dir": "/tmp/wal", "fsync_interval_ms": 5}"#);
+    let settings = load(&Layer::default(), &[], Some(&file)).unwrap().settings;
+    assert_eq!(settings.durability, Durability::Async);
+    assert_eq!(settings.log_dir(), std::path::Path::new("/tmp/wal"));
+    assert_eq!(settings.wal_sync_interval.to_string(), "5ms");
+
+    let text = complaint(&[("PINNACE_WAL_MODE", "sync"), ("PINNACE_DURABILITY", "none")], None);
+    assert!(text.contains("another of its names"), "{text}");
+    let text = complaint(&[("PINNACE_WAL_MODE", "sometimes")], None);
+    assert!(text.contains("PINNACE_DURABILITY") && text.contains("async"), "{text}");
 }
 
 #[test]
