@@ -5,11 +5,12 @@ mod mesh;
 use std::collections::BTreeMap;
 
 use mesh::{Client, Mesh};
-use pinnace_core::{SnapshotEffect, SnapshotSetup};
+use pinnace_core::{Durability, SnapshotEffect, SnapshotSetup};
 use pinnace_engine::Keyspace;
 use pinnace_protocol::native::{self, NativeLimits, Opcode};
-use pinnace_types::{Deadline, Prng, ShardId, UnixMillis};
-use pinnace_wal::snapshot::{SnapshotEvent, SnapshotReader, Trailer};
+use pinnace_types::{CommitNumber, Deadline, LogIndex, Prng, ShardId, UnixMillis};
+use pinnace_wal::snapshot::{SnapshotEvent, SnapshotReader, Trailer, read_footer};
+use pinnace_wal::{CommitHeader, RecordHeader};
 
 const MIB: u64 = 1 << 20;
 
@@ -27,6 +28,8 @@ struct Disk {
     complete: Vec<Vec<u8>>,
     unwritten: Vec<Vec<u8>>,
     is_stuck: bool,
+    /// The commit that had to be synced before the last file counted.
+    after: Option<CommitNumber>,
     abandoned: usize,
 }
 
@@ -47,7 +50,7 @@ impl Disk {
                     self.unwritten.push(bytes);
                 }
                 SnapshotEffect::End { after } => {
-                    assert_eq!(after, None);
+                    self.after = after;
                     self.complete.push(self.open.take().expect("a file was begun"));
                     mesh.core(core).on_snapshot_synced();
                 }
@@ -270,6 +273,73 @@ fn a_snapshot_is_every_shard_at_one_moment_whatever_goes_on() {
     check(11, 3, 64 * MIB, 1);
     // Evictions all the time.
     assert!(check(12, 2, 8 * MIB, 2) > 1000);
+}
+
+/// Applies the entries of a core's log that a snapshot does not cover.
+fn replay(mesh: &Mesh, core: usize, file: &[u8], into: &mut Mesh) -> usize {
+    let trailer = Trailer::decode(file).unwrap();
+    let sections = read_footer(&file[trailer.footer_offset as usize..], &trailer).unwrap();
+    let covered: BTreeMap<ShardId, LogIndex> =
+        sections.iter().map(|section| (section.shard(), section.last().1)).collect();
+    let map = pinnace_types::ShardMap::new(64, into.core_count() as u16);
+    let mut replayed = 0;
+    for commit in &mesh.disks[core].commits {
+        // The header of a segment stands in front of its first commit.
+        let decoded = CommitHeader::decode(commit).or_else(|_| CommitHeader::decode(&commit[4096..]));
+        let (header, mut records) = decoded.unwrap();
+        for _ in 0..header.record_count {
+            let (record, payload, behind) = RecordHeader::decode(records).unwrap();
+            records = behind;
+            if record.index > covered[&record.group] {
+                replayed += 1;
+                apply(&mut into.core(map.core_of(record.group).index()).ks, record.group, payload);
+            }
+        }
+    }
+    replayed
+}
+
+#[test]
+fn a_snapshot_and_the_log_behind_it_are_what_the_node_has() {
+    let mut prng = Prng::new(21);
+    let mut mesh = Mesh::durable(2, 128 * MIB, Durability::Async);
+    for core in 0..2 {
+        mesh.core(core).enable_snapshots(setup());
+        mesh.disks[core].keeps = true;
+    }
+    let mut disks = [Disk::default(), Disk::default()];
+    let mut models = BTreeMap::new();
+    let mut begun = false;
+    let mut left = 2000;
+    while left > 0 {
+        left -= 1;
+        mesh.pass_time(prng.below(3));
+        for (core, disk) in disks.iter_mut().enumerate() {
+            disturb(&mut mesh, core, &mut models, &mut prng);
+            mesh.step(core);
+            disk.step(&mut mesh, core, prng.below(2) == 0);
+        }
+        if !begun && left < 1900 {
+            begun = true;
+            (0..2).for_each(|core| mesh.core(core).begin_snapshot());
+        }
+        if begun && left > 50 && disks.iter().all(|disk| !disk.complete.is_empty()) {
+            left = 50;
+        }
+    }
+    let mut other = Mesh::new(3, 512 * MIB);
+    for (core, disk) in disks.iter().enumerate() {
+        assert!(disk.after > Some(CommitNumber(1)), "the log must be synced first");
+        restore(&disk.complete[0], core as u16, 2, &mut other);
+        assert!(replay(&mesh, core, &disk.complete[0], &mut other) > 50);
+    }
+    let now = mesh.now();
+    let (from, to) = (pinnace_types::ShardMap::new(64, 2), pinnace_types::ShardMap::new(64, 3));
+    for shard in (0..64).map(ShardId) {
+        let wanted = dump(&mut mesh.core(from.core_of(shard).index()).ks, shard, now);
+        let found = dump(&mut other.core(to.core_of(shard).index()).ks, shard, now);
+        assert!(found == wanted, "{shard:?}");
+    }
 }
 
 #[test]

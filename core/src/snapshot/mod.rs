@@ -235,7 +235,7 @@ impl Core {
         let Some(shard) = running.remaining.pop() else { return };
         let pass = Rc::clone(&running.pass);
         let (term, index) = self.log_last(shard);
-        pass.borrow_mut().writer.end_section(term, index);
+        pass.borrow_mut().end_section(term, index);
         self.next_section();
     }
 
@@ -367,19 +367,20 @@ impl Core {
     }
 
     fn log_end(&self) -> u64 {
-        0
+        self.log.as_ref().map_or(0, |log| log.borrow().writer.end().0)
     }
 
     fn log_has_pending(&self) -> bool {
-        false
+        self.log.as_ref().is_some_and(|log| log.borrow().writer.has_pending())
     }
 
-    fn log_last(&self, _shard: ShardId) -> (Term, LogIndex) {
-        (Term(0), LogIndex(0))
+    /// Term and index of a shard's last entry; without a log there are none.
+    fn log_last(&self, shard: ShardId) -> (Term, LogIndex) {
+        self.log.as_ref().map_or((Term(0), LogIndex(0)), |log| log.borrow().writer.last_index(shard))
     }
 
     fn log_last_commit(&self) -> Option<CommitNumber> {
-        None
+        self.log.as_ref().map(|log| log.borrow().last_commit())
     }
 }
 

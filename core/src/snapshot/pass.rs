@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use pinnace_engine::{EffectSink, Entry, Key, WriteError};
 use pinnace_protocol::native::{self, Header, Opcode};
-use pinnace_types::{Deadline, ShardId, UnixMillis};
+use pinnace_types::{Deadline, LogIndex, ShardId, Term, UnixMillis};
 use pinnace_wal::snapshot::SnapshotWriter;
 
 /// The clock is written again when it has gone on by this much: whoever restores lets time pass as it did.
@@ -31,6 +31,13 @@ impl Pass {
     pub(super) fn begin_section(&mut self, shard: ShardId) {
         self.writer.begin_section(shard);
         self.tell_clock();
+    }
+
+    /// Sets the clock back to when the pass began: what a log tells behind this section happened then or later.
+    pub(super) fn end_section(&mut self, term: Term, index: LogIndex) {
+        let header = Header::request(Opcode::CLOCK, 0).with_deadline(self.writer.info().begun_unix_ms);
+        self.writer.append_effect(|out| native::encode(out, &header, &[], &[]));
+        self.writer.end_section(term, index);
     }
 
     #[cold]
