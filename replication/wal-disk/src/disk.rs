@@ -18,8 +18,9 @@ use crate::writes::{Extent, Writes};
 
 /// Writes under way at a time. More gather, and go as one.
 const WRITES_MAX: usize = 4;
-/// Shares of the making of segments against 1000 of the sockets.
-const PREPARE_SHARES: usize = 10;
+/// Shares of the making of segments against 1000 of the sockets. It waits for the disk most of the time; with fewer shares a
+/// core that is busy writing runs out of segments before the next is made.
+const PREPARE_SHARES: usize = 500;
 /// Memory for gathering that is kept after a burst.
 const GATHERED_KEPT_BYTES: usize = 1 << 20;
 
