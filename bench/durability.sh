@@ -9,7 +9,7 @@
 #   CONNECTIONS               numbers of connections, one request in flight on each ("1 16 64 256")
 #   SERVER_CORE, LOAD_CORE    one core for the server (0), one for the generator (1)
 #   ROUNDS, SECONDS_EACH      interleaved rounds (3), length of each run (2)
-#   LIMIT_SECONDS             no round is begun after this long (480)
+#   LIMIT_SECONDS             no round is begun after this long (170; a round takes about 50)
 #   NOTE                      a sentence on the circumstances, put at the top
 # A hundred thousand keys, values of 100 bytes, closed loop. Loads go to 127.0.0.1 only.
 set -euo pipefail
@@ -17,7 +17,7 @@ set -euo pipefail
 output=${1:?usage: bench/durability.sh OUTPUT.md}
 : "${PINNACE:=target/release/pinnace}" "${BENCH:=target/release/pinnace-bench}" "${PEER_REDIS:=redis-server}"
 : "${MODES:=none async sync}" "${CONNECTIONS:=1 16 64 256}" "${SERVER_CORE:=0}" "${LOAD_CORE:=1}"
-: "${ROUNDS:=3}" "${SECONDS_EACH:=2}" "${LIMIT_SECONDS:=480}" "${PORT:=21740}"
+: "${ROUNDS:=3}" "${SECONDS_EACH:=2}" "${LIMIT_SECONDS:=170}" "${PORT:=21740}"
 work=$(mktemp -d)
 disk=$(realpath "${DISK:-$work}")/durability-$$
 mkdir -p "$disk"
