@@ -154,7 +154,7 @@ impl Batch {
     }
 
     /// Decodes a command that begins like one of the last.
-    #[inline]
+    #[inline(always)]
     fn decode_like_before(
         &mut self,
         decoder: &mut resp::RespDecoder,
@@ -162,9 +162,12 @@ impl Batch {
         limits: &resp::RespLimits,
     ) -> Option<(usize, CommandId)> {
         let ranges = &mut self.ranges;
-        self.beginnings.iter().find_map(|(beginning, id)| {
-            decoder.decode_like(beginning, raw, limits, ranges).map(|consumed| (consumed, *id))
-        })
+        for (beginning, id) in &self.beginnings {
+            if let Some(consumed) = decoder.decode_like(beginning, raw, limits, ranges) {
+                return Some((consumed, *id));
+            }
+        }
+        None
     }
 
     fn remember_beginning(&mut self, raw: &[u8], range_start: usize, id: CommandId) {
@@ -434,7 +437,7 @@ impl Core {
         self.batch.push(Op::new(OpKind::Tail, conn, source, at), &self.ks);
     }
 
-    #[inline]
+    #[inline(always)]
     fn parse_resp(&mut self, source: u32, conn: ConnId, bytes: &[u8], at: usize) -> Step {
         let Some(session) = self.sessions.get_mut(conn) else { return Step::Incomplete };
         let range_start = self.batch.ranges.len();
@@ -468,7 +471,7 @@ impl Core {
         Step::Advance(consumed)
     }
 
-    #[inline]
+    #[inline(always)]
     fn push_command(
         &mut self,
         id: CommandId,
@@ -509,7 +512,7 @@ impl Core {
         (route, key.hash(), key.shard())
     }
 
-    #[inline]
+    #[inline(always)]
     fn parse_native(&mut self, source: u32, conn: ConnId, bytes: &[u8], at: usize) -> Step {
         let raw = &bytes[at..];
         if let Some((get, consumed)) = native::decode_plain_get(raw, &self.native_limits) {

@@ -148,7 +148,7 @@ impl Keyspace {
     }
 
     /// Phase 2 for a key whose bytes are not at hand, for [`Key::seen_at`].
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn spot(&self, key: &Key<'_>) -> Spot {
         let Some((spot, location)) = self.index.spot(key.shard().0, key.hash().0) else { return Spot::NONE };

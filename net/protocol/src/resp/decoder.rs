@@ -141,7 +141,7 @@ impl RespDecoder {
 
     /// [`RespDecoder::decode`] for a command that begins like an earlier one and is wholly there; `None`,
     /// and nothing changed, for any other.
-    #[inline]
+    #[inline(always)]
     pub fn decode_like(
         &mut self,
         beginning: &Beginning,
