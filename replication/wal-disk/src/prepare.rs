@@ -19,8 +19,12 @@ use crate::bell::Bell;
 use crate::file::{Access, DiskFile, sync_names};
 use crate::layout::{SEGMENT, UNFINISHED, numbered_path};
 
-/// Segments that are kept ready behind the one that is written to.
+/// Segments that are kept ready behind the one that is written to, at least ...
 const AHEAD: u64 = 2;
+/// ... and of small ones as many as hold this much, within bounds: a burst must not outrun the making of segments,
+/// which has a cost of its own for each, however small.
+const AHEAD_BYTES: u64 = 32 << 20;
+const AHEAD_MAX: u64 = 8;
 /// Zeros written at a time, and the pause after them: about 250 MB a second, a tenth of a fast disk.
 const ZERO_BYTES: usize = 256 << 10;
 const ZERO_PAUSE: Duration = Duration::from_millis(1);
@@ -124,6 +128,11 @@ impl Segments {
         self.kept.borrow().len()
     }
 
+    /// Segments to keep ready.
+    fn ahead(&self) -> u64 {
+        (AHEAD_BYTES / self.segment_bytes).clamp(AHEAD, AHEAD_MAX)
+    }
+
     pub(crate) fn stop(&self) {
         self.is_stopping.set(true);
         self.bell.ring();
@@ -141,7 +150,7 @@ impl Segments {
     pub(crate) async fn run(self: Rc<Self>) -> Result<(), DiskError> {
         while !self.is_stopping.get() {
             self.remove_doomed().await?;
-            if self.ready_through.get().0 >= self.current.get().0 + AHEAD {
+            if self.ready_through.get().0 >= self.current.get().0 + self.ahead() {
                 self.bell.rung().await;
                 continue;
             }

@@ -156,16 +156,17 @@ fn superfluous_segments_become_later_ones() {
     in_executor(async move || {
         let (disk, _) = disk(&directory, SyncPolicy::Always).await;
         let mut writer = writer();
-        for _ in 0..40 {
+        for _ in 0..80 {
             until("a segment is ready", || disk.ready_through() > writer.segment()).await;
             commit(&disk, &mut writer, 5000);
             until("it is synced", || !disk.is_under_way()).await;
             disk.recycle(writer.segment());
         }
-        assert!(writer.segment() > SegmentNumber(8));
+        assert!(writer.segment() > SegmentNumber(16));
         disk.close().await.unwrap();
         let files = segments(&directory.0).unwrap();
-        assert!(files.len() <= 8, "{files:?}");
+        // The one that is written to, eight ahead, four spare ones, and one on its way.
+        assert!(files.len() <= 14, "{files:?}");
         assert!(files.iter().all(|(_, path)| path.metadata().unwrap().len() == LIMITS.segment_bytes));
     });
 }
