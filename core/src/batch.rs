@@ -653,7 +653,13 @@ impl Core {
                 }
                 timing
             }
-            OpKind::Native | OpKind::NativeGet => self.run_native(op, raw, wire),
+            OpKind::Native | OpKind::NativeGet => {
+                let timing = self.run_native(op, raw, wire);
+                if timing == Timing::Replay {
+                    self.spill(sources, op.source, op.conn, op.raw_start as usize, wire);
+                }
+                timing
+            }
             OpKind::Unknown => self.refuse_unknown(op.conn, op.args(raw, ranges), wire),
             OpKind::Tail => {
                 session.tail_in_batch = false;

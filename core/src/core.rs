@@ -21,7 +21,7 @@ use crate::command::CommandTable;
 use crate::config::CoreConfig;
 use crate::deferred::Deferred;
 pub(crate) use crate::durability::CoreWire;
-use crate::durability::{Direct, Gate, Gated, Log};
+use crate::durability::{Direct, Gate, Gated, LateLogs, Log};
 use crate::effects::Effect;
 use crate::gathering::Gathers;
 use crate::mail::{Handover, Mail};
@@ -93,6 +93,8 @@ pub struct Core {
     pub(crate) log: Option<Rc<RefCell<Log>>>,
     /// What waits for the log; taken out while the core works.
     pub(crate) gate: Option<Box<Gate>>,
+    /// Which logs wait for a segment, and who waits for them.
+    pub(crate) late_logs: LateLogs,
     /// The part of a gathered command that has just run is answered when the log is synced.
     pub(crate) part_waits: bool,
     pub(crate) stop: bool,
@@ -159,6 +161,7 @@ impl Core {
             changes_before: 0,
             log: None,
             gate: None,
+            late_logs: LateLogs::new(core_count),
             part_waits: false,
             stop: false,
             next_session: 0,
@@ -365,6 +368,7 @@ impl Core {
     fn end_turn<W: CoreWire>(&mut self, quiet: bool, wire: &mut W) -> TurnResult {
         self.resume_sessions(wire);
         self.release_by_time(wire);
+        self.look_at_late_logs();
         self.end_timed_gathers(wire);
         self.tick();
         self.apply_effects(wire);
@@ -380,7 +384,7 @@ impl Core {
     /// How long the core may sleep: statistics and expiry want a look now and then, held sessions
     /// their instant.
     fn wake_after_ms(&self) -> u32 {
-        if !self.waiting_for_time.is_empty() || self.has_timed_gathers() {
+        if !self.waiting_for_time.is_empty() || self.has_timed_gathers() || self.late_logs.is_waited_for() {
             return 1;
         }
         if self.ks.deadlines_len() > 0 || self.sessions.len() > 0 { 100 } else { 1000 }
@@ -419,7 +423,9 @@ impl Service for Core {
     }
 
     fn owes_reply(&self, conn: ConnId) -> bool {
-        let owes = |session: &Session| session.forwarded() > 0 || !session.replies.is_empty();
+        let owes = |session: &Session| {
+            session.forwarded() > 0 || !session.replies.is_empty() || session.hold == Hold::Segment
+        };
         let holds = |gate: &Gate| gate.holds(conn);
         self.sessions.get(conn).is_some_and(owes) || self.gate.as_deref().is_some_and(holds)
     }

@@ -32,10 +32,10 @@ impl Core {
         wire: &mut W,
     ) -> Timing {
         let spec = self.table.spec(id);
-        let refused = W::GATED && self.refuses_write(op, spec);
+        let in_the_way = W::GATED && self.log_is_in_the_way(op, spec);
         let Some(session) = self.sessions.get_mut(op.conn) else { return Timing::None };
         let plain = !session.special && self.pause.is_none() && self.server.monitors() == 0;
-        if !plain || refused || !spec.flags.intersects(BRIEF) || !spec.accepts(args.len()) {
+        if !plain || in_the_way || !spec.flags.intersects(BRIEF) || !spec.accepts(args.len()) {
             return self.run_checked(op, id, args, wire);
         }
         session.commands += 1;
@@ -121,15 +121,14 @@ impl Core {
                 self.flush_side_out(op.conn, wire);
                 Timing::None
             }
-            Check::Wait => {
-                self.waiting_for_time.push(op.conn);
-                Timing::Replay
-            }
+            Check::Wait => Timing::Replay,
         };
         if let Some(session) = self.sessions.get_mut(op.conn)
             && session.reply_mode == ReplyMode::Skip
         {
-            session.reply_mode = ReplyMode::On;
+            // What runs later is not answered then.
+            let is_over = timing != Timing::Replay;
+            session.reply_mode = if is_over { ReplyMode::On } else { ReplyMode::SkipNext };
             session.refresh();
         }
         timing
@@ -172,10 +171,15 @@ impl Core {
         {
             // Run again from its first byte once the pause ends.
             session.hold(Hold::Pause);
+            self.waiting_for_time.push(op.conn);
             return Check::Wait;
         }
         let queues = session.transaction.is_some() && !spec.flags.contains(Flags::IN_MULTI);
-        if self.refuses_write(op, spec) {
+        let writes = spec.flags.contains(Flags::WRITE);
+        let executes =
+            spec.name == "exec" && session.transaction.as_ref().is_some_and(|transaction| transaction.writes);
+        let is_here = !matches!(op.route, Route::Remote(_));
+        if writes && is_here && self.log_refuses_writes() {
             self.stats.commands[id.index()].rejected += 1;
             let text = self.log_full_text();
             return self.refuse_in_transaction(op.conn, text);
@@ -183,14 +187,19 @@ impl Core {
         if queues {
             return self.queue_command(op.conn, id, args);
         }
+        if (writes || executes) && self.is_a_log_late(op.route) {
+            self.wait_for_segment(op.conn);
+            return Check::Wait;
+        }
         Check::Run(id)
     }
 
-    /// Whether a command may write here and the log has no room. Other cores look at theirs.
+    /// Whether a command may write and a log has no room for it.
     #[inline]
-    fn refuses_write(&self, op: &Op, spec: &CommandSpec) -> bool {
+    fn log_is_in_the_way(&self, op: &Op, spec: &CommandSpec) -> bool {
         let is_here = !matches!(op.route, Route::Remote(_));
-        is_here && spec.flags.contains(Flags::WRITE) && !self.admits_writes()
+        spec.flags.contains(Flags::WRITE)
+            && ((is_here && !self.admits_writes()) || self.is_another_log_late(op.route))
     }
 
     fn refuse_in_transaction(&mut self, conn: ConnId, text: String) -> Check {

@@ -184,7 +184,7 @@ impl Core {
         match ask {
             Ask::Keyed { command, hash, shard } => {
                 let spec = self.table.spec(command);
-                if spec.flags.contains(Flags::WRITE) && !self.admits_writes() {
+                if spec.flags.contains(Flags::WRITE) && self.log_refuses_writes() {
                     self.stats.commands[command.index()].rejected += 1;
                     return self.refuse_for_log(answer.bytes());
                 }
@@ -194,7 +194,7 @@ impl Core {
             }
             Ask::Part { command } => {
                 let spec = self.table.spec(command);
-                if spec.flags.contains(Flags::WRITE) && !self.admits_writes() {
+                if spec.flags.contains(Flags::WRITE) && self.log_refuses_writes() {
                     self.attached = None;
                     return self.refuse_for_log(answer.bytes());
                 }

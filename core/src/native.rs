@@ -48,11 +48,16 @@ impl Core {
         if session.closing {
             return Timing::None;
         }
-        session.commands += 1;
         let Ok(Some((frame, frame_bytes))) = native::decode(raw, &self.native_limits) else {
             unreachable!("the frame was whole when it was put into the batch");
         };
-        if let Some((status, text)) = self.refuse_write(&frame) {
+        if W::GATED && is_write(frame.opcode) && self.is_a_log_late(op.route) {
+            self.wait_for_segment(op.conn);
+            return Timing::Replay;
+        }
+        let Some(session) = self.sessions.get_mut(op.conn) else { return Timing::None };
+        session.commands += 1;
+        if let Some((status, text)) = self.refuse_write(&frame, op.route) {
             if let Some(out) = wire.out(op.conn) {
                 native::encode_error(out.bytes(), frame.opcode, frame.request_id, status, text);
             }
@@ -100,7 +105,7 @@ impl Core {
         let Ok(Some((frame, _))) = native::decode(raw, &self.native_limits) else {
             unreachable!("the frame was whole when it was forwarded");
         };
-        if let Some((status, text)) = self.refuse_write(&frame) {
+        if let Some((status, text)) = self.refuse_write(&frame, Route::Local) {
             return native::encode_error(answer.bytes(), frame.opcode, frame.request_id, status, text);
         }
         let key = self.ks.key(frame.key);
@@ -261,15 +266,17 @@ impl Core {
 
 impl Core {
     /// Why a frame that would write must not: its client asks for more than this node can promise, or the log has
-    /// no room.
+    /// no room. Other cores look at theirs.
     #[inline]
-    fn refuse_write(&self, frame: &Frame<'_>) -> Option<(Status, &'static str)> {
+    fn refuse_write(&self, frame: &Frame<'_>, route: Route) -> Option<(Status, &'static str)> {
         match &self.log {
             None if asks_for_sync(frame.opcode, frame.flags) => Some((
                 Status::UNSUPPORTED,
                 "flags: this node has no log to sync, it keeps everything in memory (durability none)",
             )),
-            Some(log) if is_write(frame.opcode) && !log.borrow().admits_writes() => Some(LOG_FULL),
+            Some(log) if is_write(frame.opcode) && route == Route::Local && log.borrow().refuses_writes() => {
+                Some(LOG_FULL)
+            }
             _ => None,
         }
     }

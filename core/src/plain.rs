@@ -9,7 +9,7 @@ use pinnace_protocol::{ArgRange, native};
 use pinnace_types::CommitNumber;
 
 use crate::batch::{Op, OpKind, Route, Sources, Timing};
-use crate::command::Run;
+use crate::command::{Flags, Run};
 use crate::core::{Core, CoreWire};
 use crate::dispatch::BRIEF;
 use crate::durability::Logged;
@@ -79,10 +79,10 @@ impl Core {
                 break;
             }
             let args = op.args(op.raw(sources), ranges);
-            let logged = log.map(|log| Logged::begin(log, spec, args));
-            if logged.as_ref().is_some_and(|logged| logged.is_refused) {
+            if log.is_some_and(|log| spec.flags.contains(Flags::WRITE) && !log.borrow().admits_writes()) {
                 break;
             }
+            let logged = log.map(|log| Logged::begin(log, spec, args));
             exec.first_key = op.key(args.at(spec.keys.first as usize));
             let errors = exec.stats.error_replies;
             run(&mut exec, args);

@@ -49,6 +49,8 @@ pub enum Hold {
     Unsynced,
     /// CLIENT PAUSE.
     Pause,
+    /// It writes, and the next segment of a log is not ready yet.
+    Segment,
     /// Replies are held back until this monotonic ns (DEBUG SLEEP).
     Until(u64),
     /// The connection is moving to another core.

@@ -44,6 +44,8 @@ pub struct Transaction {
     crosses: bool,
     /// A command was refused while queueing: EXEC will discard everything.
     pub(crate) failed: bool,
+    /// A command of it may change keys.
+    pub(crate) writes: bool,
 }
 
 impl Transaction {
@@ -142,6 +144,7 @@ impl Core {
         }
         shards.into_iter().for_each(|shard| transaction.add_shard(shard));
         let keyed = !matches!(spec.run, Run::Session(_));
+        transaction.writes |= spec.flags.contains(Flags::WRITE);
         transaction.commands.push(Queued { args: args.iter().map(<[u8]>::to_vec).collect(), keyed });
         Check::Queued
     }
@@ -469,7 +472,7 @@ fn exec_part(core: &mut Core, args: Args<'_>, resp: resp::Version, out: &mut Ans
     let commands: Vec<Vec<Vec<u8>>> =
         (0..unpack.count()).map(|_| (0..unpack.count()).map(|_| unpack.next().to_vec()).collect()).collect();
     let bytes: usize = commands.iter().flatten().map(Vec::len).sum();
-    if !core.admits_writes() && commands.iter().any(|command| core.writes(command)) {
+    if core.log_refuses_writes() && commands.iter().any(|command| core.writes(command)) {
         out.bytes().push(REFUSED);
         out.bytes().extend_from_slice(core.log_full_text().as_bytes());
         return;

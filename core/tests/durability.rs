@@ -494,7 +494,7 @@ fn writes_are_refused_while_the_log_is_full_and_reads_go_on() {
         assert!(reply.contains("-EXECABORT"), "{reply}");
         let info = mesh.request(client, &[b"INFO", b"persistence"]);
         assert!(String::from_utf8_lossy(&info).contains("aof_last_write_status:err"));
-        mesh.extend_logs(SegmentNumber(u64::MAX));
+        mesh.set_log_disks(SegmentNumber(u64::MAX), false);
         mesh.send(client, &encode(&[b"SET", &key, b"7"]));
         mesh.settle_synced();
         assert_eq!(mesh.take(client), b"+OK\r\n");
@@ -515,7 +515,7 @@ fn a_transaction_that_was_queued_in_time_is_refused_as_a_whole() {
 fn full(cores: u16, key_core: usize, queued: bool) -> (Mesh, Client, [Vec<u8>; 2]) {
     let limits = LogLimits { segment_bytes: 1 << 20, commit_bytes_max: 256 << 10, kept_bytes_max: 64 << 10 };
     let mut mesh = Mesh::logged(cores, MEMORY_BYTES, Durability::Sync, limits);
-    mesh.extend_logs(SegmentNumber(1));
+    mesh.set_log_disks(SegmentNumber(1), true);
     let client = mesh.connect(0);
     let keys = [mesh.key_on(key_core, 0), mesh.key_on(key_core, 1)];
     mesh.send(client, &encode(&[b"SET", &keys[0], b"5", b"EX", b"1000"]));
@@ -539,4 +539,110 @@ fn full(cores: u16, key_core: usize, queued: bool) -> (Mesh, Client, [Vec<u8>; 2
         }
     }
     (mesh, client, keys)
+}
+
+// The next segment of a log is late.
+
+const LATE_LIMITS: LogLimits =
+    LogLimits { segment_bytes: 1 << 20, commit_bytes_max: 256 << 10, kept_bytes_max: 64 << 10 };
+
+/// A node whose log on `key_core` has used up its only segment, though its disk has room; `{a}` and `{b}` are there, `{a}` with 5.
+fn late(durability: Durability, cores: u16, key_core: usize) -> (Mesh, [Vec<u8>; 2]) {
+    let mut mesh = Mesh::logged(cores, 4 * MEMORY_BYTES, durability, LATE_LIMITS);
+    mesh.set_log_disks(SegmentNumber(1), false);
+    let filler = mesh.connect(key_core);
+    let keys = [mesh.key_on(key_core, 0), mesh.key_on(key_core, 1)];
+    mesh.send(filler, &encode(&[b"SET", &keys[0], b"5", b"EX", b"1000"]));
+    let fill = mesh.key_on(key_core, 7);
+    for _ in 0..1000 {
+        mesh.settle_synced();
+        let reply = mesh.take(filler);
+        if reply.is_empty() {
+            return (mesh, keys);
+        }
+        assert_eq!(reply, b"+OK\r\n");
+        mesh.send(filler, &encode(&[b"SET", &fill, &vec![b'x'; 5000]]));
+    }
+    panic!("the log does not fill");
+}
+
+#[test]
+fn writes_wait_for_a_late_segment_and_other_clients_read() {
+    for durability in [Durability::Sync, Durability::Async] {
+        for (cores, key_core) in [(1, 0), (2, 0), (2, 1)] {
+            for example in WRITES {
+                let (mut mesh, [key, other]) = late(durability, cores, key_core);
+                let (writer, reader) = (mesh.connect(0), mesh.connect(0));
+                // What stands behind a write in a connection waits with it.
+                let bytes = [request(&fill(example, &key, &other)), encode(&[b"PING"])].concat();
+                mesh.send(writer, &bytes);
+                mesh.settle_synced();
+                assert_eq!(mesh.take(writer), b"", "{example} on {cores} cores, {durability:?}");
+                assert!(mesh.owes_reply(writer), "{example}: a client that has sent all is not closed");
+                mesh.send(reader, &encode(&[b"GET", &key]));
+                mesh.settle_synced();
+                assert_eq!(mesh.take(reader), b"$1\r\n5\r\n", "{example}");
+                mesh.set_log_disks(SegmentNumber(2), false);
+                mesh.settle_synced();
+                let reply = mesh.take(writer);
+                let text = String::from_utf8_lossy(&reply);
+                assert!(reply.ends_with(b"+PONG\r\n") && !text.starts_with('-'), "{example}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn native_writes_and_transactions_wait_for_a_late_segment() {
+    for (cores, key_core) in [(1, 0), (2, 1)] {
+        let (mut mesh, [key, _]) = late(Durability::Sync, cores, key_core);
+        let (native_client, client) = (mesh.connect(0), mesh.connect(0));
+        let none = Flags(0);
+        let bytes = [
+            frame(Opcode::GET, 1, none, &key, b""),
+            frame(Opcode::SET, 2, none, &key, b"6"),
+            frame(Opcode::GET, 3, none, &key, b""),
+        ];
+        mesh.send(native_client, &bytes.concat());
+        let queued = [encode(&[b"MULTI"]), encode(&[b"INCR", &key]), encode(&[b"EXEC"])].concat();
+        mesh.send(client, &queued);
+        mesh.settle_synced();
+        assert_eq!(replies(&mesh.take(native_client)), [(1, Status::OK)]);
+        assert_eq!(mesh.take(client), b"+OK\r\n+QUEUED\r\n");
+        mesh.set_log_disks(SegmentNumber(2), false);
+        mesh.settle_synced();
+        assert_eq!(replies(&mesh.take(native_client)), [(2, Status::OK), (3, Status::OK)]);
+        assert_eq!(mesh.take(client), b"*1\r\n:7\r\n");
+    }
+}
+
+#[test]
+fn who_waits_for_a_segment_is_refused_when_its_disk_turns_out_to_be_full() {
+    for (cores, key_core) in [(1, 0), (2, 1)] {
+        let (mut mesh, [key, _]) = late(Durability::Sync, cores, key_core);
+        let client = mesh.connect(0);
+        mesh.send(client, &encode(&[b"SET", &key, b"6"]));
+        mesh.settle_synced();
+        assert_eq!(mesh.take(client), b"");
+        mesh.set_log_disks(SegmentNumber(1), true);
+        mesh.settle_synced();
+        assert!(mesh.take(client).starts_with(b"-MISCONF "));
+        assert_eq!(mesh.request(client, &[b"GET", &key]), b"$1\r\n5\r\n");
+    }
+}
+
+#[test]
+fn a_value_larger_than_what_is_left_of_the_segment_is_taken_and_told_when_it_is_written() {
+    let mut mesh = Mesh::logged(1, 4 * MEMORY_BYTES, Durability::Sync, LATE_LIMITS);
+    mesh.set_log_disks(SegmentNumber(1), false);
+    let client = mesh.connect(0);
+    let value = vec![b'x'; 600 << 10];
+    mesh.send(client, &encode(&[b"SET", b"a", &value]));
+    mesh.settle_synced();
+    assert_eq!(mesh.take(client), b"+OK\r\n");
+    mesh.send(client, &[encode(&[b"COPY", b"a", b"b"]), encode(&[b"SET", b"c", b"1"])].concat());
+    mesh.settle();
+    mesh.set_log_disks(SegmentNumber(2), false);
+    mesh.settle_synced();
+    assert_eq!(mesh.take(client), b":1\r\n+OK\r\n");
 }

@@ -55,8 +55,7 @@ impl CoreLog {
         if let Some(failure) = self.disk.failure() {
             end_process(&failed(&failure));
         }
-        let ready = self.disk.ready_through();
-        core.with_log(|log| log.on_segment_ready(ready));
+        core.on_log_disk(self.disk.ready_through(), self.disk.is_short());
         let synced = self.disk.synced();
         if synced > self.told {
             self.told = synced;
@@ -78,8 +77,8 @@ impl CoreLog {
         if is_wanted {
             self.disk.sync_soon();
         }
-        let is_urgent = self.is_sync || is_wanted;
-        self.settings.other_work.set(match self.disk.is_under_way() {
+        let is_urgent = self.is_sync || is_wanted || core.is_log_late();
+        self.settings.other_work.set(match self.disk.is_under_way() || core.is_log_late() {
             true if is_urgent => OtherWork::Urgent,
             true => OtherWork::Patient,
             false => OtherWork::None,

@@ -28,6 +28,8 @@ pub(crate) struct Log {
     pub(crate) writer: LogWriter,
     /// Replies wait for the log: it is remembered which keys are in flight.
     is_sync: bool,
+    /// The disk has no room for a further segment.
+    is_short: bool,
     /// By bits of the hash, the last commit that has an effect on such a key. Never cleared, since numbers only grow.
     in_flight: Box<[CommitNumber]>,
     /// The last commit in which a shard was cleared: any key may have been in it.
@@ -48,6 +50,7 @@ impl Log {
         Self {
             writer,
             is_sync,
+            is_short: false,
             in_flight: vec![CommitNumber(0); 1 << IN_FLIGHT_BITS].into_boxed_slice(),
             cleared: CommitNumber(0),
             last_commit: CommitNumber(0),
@@ -84,9 +87,24 @@ impl Log {
         self.in_flight[slot(hash)].max(self.cleared)
     }
 
+    /// Whether there is room for what a command may do.
     #[inline]
     pub(crate) fn admits_writes(&self) -> bool {
         self.writer.room(ADMIT_BYTES) == LogRoom::Fits
+    }
+
+    /// There is no room, and none on the disk for more: writes are refused.
+    pub(crate) fn refuses_writes(&self) -> bool {
+        self.is_short && !self.admits_writes()
+    }
+
+    /// There is no room, since the next segment is not ready yet: writes wait for it.
+    pub(crate) fn is_late(&self) -> bool {
+        !self.is_short && !self.admits_writes()
+    }
+
+    pub(super) fn set_short(&mut self, is_short: bool) {
+        self.is_short = is_short;
     }
 
     /// What is appended from here to [`Log::end_atomic`] is found as a whole after a crash, or not at all.
@@ -137,8 +155,6 @@ pub(crate) struct Logged<'l> {
     effects: u64,
     has_one_key: bool,
     is_atomic: bool,
-    /// It writes, and there is no room: it must not run.
-    pub(crate) is_refused: bool,
 }
 
 impl<'l> Logged<'l> {
@@ -146,13 +162,11 @@ impl<'l> Logged<'l> {
     #[inline]
     pub(crate) fn begin(log: &'l RefCell<Log>, spec: &CommandSpec, args: Args<'_>) -> Self {
         let has_one_key = spec.has_one_key(args.len());
-        let writes = spec.flags.contains(Flags::WRITE);
-        let is_refused = writes && !log.borrow().admits_writes();
-        let is_atomic = writes && !has_one_key && !is_refused;
+        let is_atomic = spec.flags.contains(Flags::WRITE) && !has_one_key;
         if is_atomic {
             log.borrow_mut().begin_atomic(args.iter().map(|arg| arg.len() as u64).sum());
         }
-        Self { log, effects: log.borrow().effects(), has_one_key, is_atomic, is_refused }
+        Self { log, effects: log.borrow().effects(), has_one_key, is_atomic }
     }
 
     /// When it has run: the commit that its reply waits for, 0 if none.
@@ -186,7 +200,9 @@ impl EffectSink for Sink {
         let log = self.0.borrow();
         match log.writer.room(value_bytes + key_bytes + ADMIT_RESERVE_BYTES) {
             LogRoom::Fits => Ok(()),
-            LogRoom::Full => Err(WriteError::LogFull),
+            LogRoom::Full if log.is_short => Err(WriteError::LogFull),
+            // Its command was let in, or sent here before the others knew: it waits in memory until the segment is ready.
+            LogRoom::Full => Ok(()),
             LogRoom::TooLarge => {
                 let max =
                     log.writer.limits().payload_bytes_max().saturating_sub(ADMIT_RESERVE_BYTES + key_bytes);

@@ -1,6 +1,7 @@
 //! Durability of one core: effects go to its log, replies that depend on them wait until it is synced.
 //!
 //! - `log.rs`: the effects of a turn as native frames in a [`LogWriter`], and which keys are in flight.
+//! - `late.rs`: clients whose writes wait for the log's next segment.
 //! - `gate.rs`: replies and answers to other cores that wait for a commit.
 //! - `wire.rs`: the wire as the core's code sees it: straight, or through the gate.
 //! - `replay.rs`: puts what a log or snapshot holds into the keyspace.
@@ -10,6 +11,7 @@
 //! commits with [`Core::take_commit`], writes them in order, and says what is synced.
 
 mod gate;
+mod late;
 mod log;
 mod replay;
 mod wire;
@@ -23,6 +25,7 @@ use pinnace_types::{CommitNumber, UnixMillis};
 use pinnace_wal::{LogWriter, Sealed};
 
 pub(crate) use gate::Gate;
+pub(crate) use late::LateLogs;
 pub(crate) use log::{Log, Logged};
 pub use replay::ReplayError;
 pub(crate) use wire::{CoreWire, Direct, Gated};
@@ -81,7 +84,7 @@ impl Core {
         let Some(log) = &self.log else { return [0; 3] };
         let log = log.borrow();
         let unsynced = log.last_commit().0.saturating_sub(log.writer.synced().0);
-        [log.effects(), unsynced, u64::from(!log.admits_writes())]
+        [log.effects(), unsynced, u64::from(log.refuses_writes())]
     }
 
     /// Bytes of replies that wait for the log. Between turns.
@@ -128,6 +131,11 @@ impl Core {
     #[inline]
     pub(crate) fn admits_writes(&self) -> bool {
         self.log.as_ref().is_none_or(|log| log.borrow().admits_writes())
+    }
+
+    /// Whether the log has no room and its disk none for more.
+    pub(crate) fn log_refuses_writes(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.borrow().refuses_writes())
     }
 
     /// The error for a write that the log has no room for.

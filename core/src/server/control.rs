@@ -21,6 +21,8 @@ pub enum Control {
     BeginSnapshot,
     /// The sender has begun or ended a snapshot.
     Snapshot(SnapshotNews),
+    /// Whether the sender's log waits for its next segment.
+    LogIsLate(bool),
     /// The node stops.
     Shutdown,
 }
@@ -42,6 +44,7 @@ impl Core {
             Control::Connections(count) => self.on_connections(from, count),
             Control::BeginSnapshot => self.want_snapshot(from),
             Control::Snapshot(news) => self.on_pass_status(from, news.status, news.served),
+            Control::LogIsLate(is_late) => self.late_logs.on_told(from, is_late),
             Control::Shutdown => self.effect(Effect::Shutdown),
         }
     }

@@ -147,6 +147,13 @@ impl Mesh {
         }
     }
 
+    /// The logs may go on to a segment, and their disks have no room for another, or have.
+    pub fn set_log_disks(&mut self, through: SegmentNumber, is_short: bool) {
+        for (core, _) in &mut self.cores {
+            core.on_log_disk(through, is_short);
+        }
+    }
+
     /// The same with logs that have no segment to write to.
     pub fn logged(core_count: u16, memory_bytes: u64, durability: Durability, limits: LogLimits) -> Self {
         let mut mesh = Self::new(core_count, memory_bytes);

@@ -54,7 +54,7 @@ pub struct LogDiskConfig {
     pub policy: SyncPolicy,
 }
 
-/// Told when [`LogDisk::synced`], [`LogDisk::failure`] or [`LogDisk::ready_through`] has something new.
+/// Told when [`LogDisk::synced`], [`LogDisk::failure`], [`LogDisk::ready_through`] or [`LogDisk::is_short`] has something new.
 pub type Notify = Box<dyn Fn()>;
 
 struct Shared {
@@ -196,6 +196,12 @@ impl LogDisk {
     #[must_use]
     pub fn shortage(&self) -> Option<String> {
         self.shared.segments.shortage()
+    }
+
+    /// Whether there is a [`Self::shortage`].
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.shared.segments.is_short()
     }
 
     /// What segments before this one hold is not needed any more.
@@ -377,7 +383,7 @@ impl Shared {
     }
 
     async fn prepare_all(self: Rc<Self>) {
-        if let Err(error) = Rc::clone(&self.segments).run().await {
+        if let Err(error) = Rc::clone(&self.segments).run(&self.notify).await {
             self.fail(error);
         }
     }

@@ -91,6 +91,11 @@ impl Segments {
         self.shortage.borrow().clone()
     }
 
+    /// Whether there is a [`Self::shortage`].
+    pub(crate) fn is_short(&self) -> bool {
+        self.shortage.borrow().is_some()
+    }
+
     /// The file of a segment that is ready. Those before it are complete.
     ///
     /// # Panics
@@ -143,11 +148,11 @@ impl Segments {
         self.prepare_next().await
     }
 
-    /// Keeps segments ready until it is stopped.
+    /// Keeps segments ready until it is stopped, and tells when there is one more, or no room for one.
     ///
     /// # Errors
     /// Whatever is not a want of space.
-    pub(crate) async fn run(self: Rc<Self>) -> Result<(), DiskError> {
+    pub(crate) async fn run(self: Rc<Self>, tell: &dyn Fn()) -> Result<(), DiskError> {
         while !self.is_stopping.get() {
             self.remove_doomed().await?;
             if self.ready_through.get().0 >= self.current.get().0 + self.ahead() {
@@ -159,11 +164,13 @@ impl Segments {
                     if self.shortage.take().is_some() {
                         tracing::info!("there is room for the log again in {}", self.directory.display());
                     }
+                    tell();
                 }
                 Err(error) if error.is_space() => {
                     let text = error.to_string();
                     if self.shortage.replace(Some(text.clone())).is_none() {
                         tracing::error!("{text}; writes are refused once the log's last segment is full");
+                        tell();
                     }
                     let pause = async { timer::sleep(SHORTAGE_PAUSE).await };
                     futures_lite::future::or(pause, self.bell.rung()).await;

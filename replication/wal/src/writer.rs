@@ -263,13 +263,16 @@ impl LogWriter {
     }
 
     /// Whether payloads of that many bytes together, for any groups, fit into segments that are ready. Ask before
-    /// anything is applied: an effect that has been applied must be logged.
+    /// anything is applied: an effect that has been applied must be logged. What is appended without room goes to segments
+    /// that are not ready yet: whoever writes waits for them, and until then there is no room for more.
     #[inline]
     #[must_use]
     pub fn room(&self, payload_bytes: u64) -> LogRoom {
         let bytes = payload_bytes + self.slack();
         let open = self.pending.bytes() + bytes;
-        if open <= self.limits.commit_bytes_max && open + self.place.offset <= self.limits.segment_bytes {
+        let fits =
+            open <= self.limits.commit_bytes_max && open + self.place.offset <= self.limits.segment_bytes;
+        if fits && self.place.segment <= self.ready_through {
             return LogRoom::Fits;
         }
         self.room_in_next(bytes)
@@ -287,6 +290,9 @@ impl LogWriter {
         let capacity = self.limits.segment_bytes - BLOCK_BYTES;
         if bytes > capacity {
             return LogRoom::TooLarge;
+        }
+        if self.place.segment > self.ready_through {
+            return LogRoom::Full;
         }
         let mut segment = self.place.segment;
         let mut rest = self.limits.segment_bytes.saturating_sub(self.place.offset);
