@@ -32,7 +32,7 @@ mod tx;
 pub use command::{CommandId, CommandSpec, CommandTable, Flags, KeySpec};
 pub use config::{CoreConfig, DriverCounters, NodeInfo};
 pub use core::Core;
-pub use durability::{Durability, ReplayError};
+pub use durability::{Durability, ReplayError, logged_value_bytes_max};
 pub use mail::Mail;
 pub use server::HostSample;
 pub use snapshot::{SnapshotEffect, SnapshotSetup};

@@ -6,9 +6,11 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
+use pinnace_core::logged_value_bytes_max;
 use pinnace_types::{ByteSize, Limits, ShardMap};
+use pinnace_wal::LogLimits;
 
-use crate::config::{CoreSelection, MemorySetting, Settings, cpu_list};
+use crate::config::{CoreSelection, Durability, MemorySetting, Settings, cpu_list};
 use crate::failure::Failure;
 use crate::host::Host;
 
@@ -63,7 +65,10 @@ impl Plan {
             shards: ShardMap::new(settings.shards, core_count),
             address: SocketAddr::new(settings.bind, settings.port),
             core_addresses: core_addresses(settings, core_count)?,
-            limits: limits(settings, memory_bytes, core_count),
+            limits: Limits {
+                value_bytes_max: choose_value_bytes_max(settings, &mut notes)?,
+                ..limits(settings, memory_bytes, core_count)
+            },
             cpus,
             notes,
         })
@@ -158,6 +163,32 @@ fn choose_memory(setting: MemorySetting, core_count: u64, host: &Host) -> Result
     Ok(bytes)
 }
 
+/// A value is never divided over two files of the log.
+fn choose_value_bytes_max(settings: &Settings, notes: &mut Vec<String>) -> Result<u64, Failure> {
+    let wanted = settings.max_value_size.map_or(Limits::DEFAULT.value_bytes_max, |size| size.0);
+    if settings.durability == Durability::None {
+        return Ok(wanted);
+    }
+    let file_bytes = settings.wal_segment_size;
+    let limits = LogLimits { segment_bytes: file_bytes.0, ..LogLimits::DEFAULT };
+    let key_bytes_max = u32::try_from(settings.max_key_size.0).expect("validated to fit 16 bits");
+    let taken = logged_value_bytes_max(&limits, settings.shards, key_bytes_max);
+    if wanted <= taken {
+        return Ok(wanted);
+    }
+    if settings.max_value_size.is_some() {
+        return Err(Failure::Config(format!(
+            "--max-value-size {} is more than a log file holds: with --wal-segment-size {file_bytes} a value can have {taken} bytes; \
+             lower it, or raise --wal-segment-size",
+            ByteSize(wanted),
+        )));
+    }
+    notes.push(format!(
+        "values can have {taken} bytes, what a log file of {file_bytes} holds (--wal-segment-size)"
+    ));
+    Ok(taken)
+}
+
 fn core_addresses(settings: &Settings, core_count: u16) -> Result<Vec<SocketAddr>, Failure> {
     let Some(base) = settings.core_ports else { return Ok(Vec::new()) };
     let Some(last) = base.checked_add(core_count - 1) else {
@@ -188,7 +219,6 @@ fn limits(settings: &Settings, memory_bytes: u64, core_count: u16) -> Limits {
     Limits {
         connections_max: settings.max_connections.unwrap_or(default.connections_max),
         key_bytes_max: u32::try_from(settings.max_key_size.0).expect("validated to fit 16 bits"),
-        value_bytes_max: settings.max_value_size.0,
         idle_timeout_ms: u64::try_from(settings.idle_timeout.0.as_millis()).unwrap_or(u64::MAX),
         input_bytes_max: quarter(INPUT_BYTES),
         output_bytes_max: quarter(OUTPUT_BYTES).max(CORE_OUTPUT_BYTES_MIN * u64::from(core_count)),
@@ -199,7 +229,7 @@ fn limits(settings: &Settings, memory_bytes: u64, core_count: u16) -> Limits {
 #[cfg(test)]
 mod tests {
     use super::{CORE_BYTES_MIN, Plan, RESERVED_BYTES};
-    use crate::config::{Config, Layer};
+    use crate::config::{Config, Durability, Layer};
     use crate::failure::Failure;
     use crate::host::Host;
 
@@ -293,6 +323,30 @@ mod tests {
                     .unwrap();
             assert!(plan.limits.output_bytes_max / cores as u64 > 65 << 20);
         }
+    }
+
+    #[test]
+    fn a_value_must_fit_into_a_log_file() {
+        let host = host(&[0], None, GIB);
+        let limit = |size: Option<&str>, file: &str, durability| {
+            plan(
+                |flags| {
+                    flags.max_value_size = size.map(|size| size.parse().unwrap());
+                    flags.wal_segment_size = Some(file.parse().unwrap());
+                    flags.durability = Some(durability);
+                },
+                &host,
+            )
+            .map(|plan| (plan.limits.value_bytes_max, plan.notes.len()))
+        };
+        assert_eq!(limit(None, "64mb", Durability::None).ok(), Some((512 << 20, 0)));
+        assert_eq!(limit(None, "1gb", Durability::Sync).ok(), Some((512 << 20, 0)));
+        let (taken, notes) = limit(None, "64mb", Durability::Sync).unwrap();
+        assert!(taken > 63 << 20 && taken < 64 << 20 && notes == 1, "{taken}");
+        assert_eq!(limit(Some(&taken.to_string()), "64mb", Durability::Async).ok(), Some((taken, 0)));
+        let failure = limit(Some("64mb"), "64mb", Durability::Async).unwrap_err();
+        assert!(failure.to_string().contains("--wal-segment-size"), "{failure}");
+        assert!(limit(None, "1mb", Durability::Sync).unwrap().0 > 900_000);
     }
 
     #[test]

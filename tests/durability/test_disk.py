@@ -5,9 +5,11 @@ import os
 import struct
 import time
 
+import pytest
+
 from harness.node import wait_until
 
-from .conftest import DATA_DIR, DISK, Writers, durable, run_to_end, stop
+from .conftest import DATA_DIR, DISK, Writers, durable, kill, run_to_end, segments, stop
 
 # EXT4_IOC_SHUTDOWN, _IOR('X', 125, __u32): every later write and sync fails with EIO.
 SHUTDOWN = 0x8004587D
@@ -84,3 +86,40 @@ def test_a_disk_that_fails_ends_the_node_and_nothing_more_is_acknowledged(pinnac
     said = node.log_tail(400)
     assert str(place) in said and "stops at once" in said, said
     assert writers.acknowledged
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_clients_that_outrun_the_making_of_log_files_wait(pinnace_only, start, mode):
+    node = start(extra=("--durability", mode, "--wal-segment-size", "1mb"), cores=2, memory="256mb")
+    writers = Writers(node, threads=6, pipeline=16, value_bytes=30_000)
+    with node.connect() as connection:
+        # Values of which a log file holds only a few, made without sending them.
+        assert connection("SETRANGE", "large", 700_000, "x") == 700_001
+        for number in range(40):
+            assert connection("COPY", "large", "copy:%d" % number, "REPLACE") == 1
+        assert connection("SET", "last", "1") == b"OK"
+    time.sleep(1)
+    # Any reply but OK is an error of the writers.
+    writers.stop()
+    assert len(segments(node)) > 40, segments(node)
+    with node.connect() as connection:
+        writers.check(connection)
+    kill(node)
+    node.launch()
+    with node.connect() as connection:
+        if mode == "sync":
+            writers.check(connection)
+            assert connection("STRLEN", "copy:39") == 700_001
+    kill(node)
+
+
+def test_a_value_that_no_log_file_holds_is_told_at_the_start(pinnace_only, start):
+    node = durable(start, "sync", cores=1)
+    with node.connect() as connection:
+        limit = int(connection("CONFIG", "GET", "proto-max-bulk-len")[1])
+        assert 3_900_000 < limit < 4 << 20
+        assert connection("SET", "key", b"x" * limit) == b"OK"
+    stop(node)
+    assert "values can have %d bytes" % limit in node.log_tail(400)
+    code, said = run_to_end(node, "--max-value-size", "5mb")
+    assert code == 2 and "--wal-segment-size" in said, (code, said)

@@ -7,7 +7,7 @@ use pinnace_engine::{EffectSink, Key, WriteError};
 use pinnace_protocol::Args;
 use pinnace_protocol::native::{self, Header, Opcode};
 use pinnace_types::{CommitNumber, Deadline, KeyHash, ShardId, UnixMillis};
-use pinnace_wal::{LogRoom, LogWriter};
+use pinnace_wal::{LogLimits, LogRoom, LogWriter};
 
 use crate::command::{CommandSpec, Flags};
 
@@ -22,6 +22,13 @@ const CLOCK_STEP_MS: u64 = 1000;
 const ADMIT_BYTES: u64 = 64 << 10;
 /// Room that is left to them when the size of a value is checked.
 const ADMIT_RESERVE_BYTES: u64 = 32 << 10;
+
+/// The longest value that a log of `shard_count` shards takes, whatever its key: a value is never divided over two segments.
+#[must_use]
+pub fn logged_value_bytes_max(limits: &LogLimits, shard_count: u16, key_bytes_max: u32) -> u64 {
+    let beside = ADMIT_RESERVE_BYTES + u64::from(key_bytes_max);
+    limits.payload_bytes_max(shard_count).saturating_sub(beside)
+}
 
 /// The log of a core, shared by the keyspace, which appends, and the core.
 pub(crate) struct Log {
@@ -204,8 +211,7 @@ impl EffectSink for Sink {
             // Its command was let in, or sent here before the others knew: it waits in memory until the segment is ready.
             LogRoom::Full => Ok(()),
             LogRoom::TooLarge => {
-                let max =
-                    log.writer.limits().payload_bytes_max().saturating_sub(ADMIT_RESERVE_BYTES + key_bytes);
+                let max = log.writer.payload_bytes_max().saturating_sub(ADMIT_RESERVE_BYTES + key_bytes);
                 Err(WriteError::ValueTooLarge { len: value_bytes, max })
             }
         }

@@ -26,6 +26,7 @@ use pinnace_wal::{LogWriter, Sealed};
 
 pub(crate) use gate::Gate;
 pub(crate) use late::LateLogs;
+pub use log::logged_value_bytes_max;
 pub(crate) use log::{Log, Logged};
 pub use replay::ReplayError;
 pub(crate) use wire::{CoreWire, Direct, Gated};

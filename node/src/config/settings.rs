@@ -30,7 +30,8 @@ pub(crate) struct Settings {
     /// `None`: the engine chooses by its budget.
     pub(crate) segment_size: Option<ByteSize>,
     pub(crate) max_key_size: ByteSize,
-    pub(crate) max_value_size: ByteSize,
+    /// `None`: the default limit, or what the log takes if that is less.
+    pub(crate) max_value_size: Option<ByteSize>,
     pub(crate) small_queue_share: u8,
     pub(crate) promote_threshold: u8,
     pub(crate) ghost_share: u8,
@@ -70,7 +71,7 @@ impl Settings {
             memory_policy: layer.memory_policy.unwrap_or(Policy::Evict),
             segment_size: layer.segment_size,
             max_key_size: layer.max_key_size.unwrap_or(ByteSize(u64::from(Limits::DEFAULT.key_bytes_max))),
-            max_value_size: layer.max_value_size.unwrap_or(ByteSize(Limits::DEFAULT.value_bytes_max)),
+            max_value_size: layer.max_value_size,
             small_queue_share: layer.small_queue_share.unwrap_or(10),
             promote_threshold: layer.promote_threshold.unwrap_or(2),
             ghost_share: layer.ghost_share.unwrap_or(90),
@@ -90,7 +91,9 @@ impl Settings {
     pub(super) fn validate(&self) -> Result<(), Refusal> {
         in_range("shards", u64::from(self.shards), 1, u64::from(SLOT_COUNT))?;
         in_range("max_key_size", self.max_key_size.0, 1, u64::from(Limits::DEFAULT.key_bytes_max))?;
-        in_range("max_value_size", self.max_value_size.0, 1, Limits::DEFAULT.value_bytes_max)?;
+        if let Some(size) = self.max_value_size {
+            in_range("max_value_size", size.0, 1, Limits::DEFAULT.value_bytes_max)?;
+        }
         in_range("small_queue_share", u64::from(self.small_queue_share), 1, 90)?;
         in_range("promote_threshold", u64::from(self.promote_threshold), 1, 3)?;
         in_range("ghost_share", u64::from(self.ghost_share), 0, 200)?;
@@ -175,7 +178,7 @@ impl Settings {
             ("memory_policy", value_name(self.memory_policy)),
             ("segment_size", self.segment_size.map(|size| size.0.to_string())),
             ("max_key_size", number(self.max_key_size.0)),
-            ("max_value_size", number(self.max_value_size.0)),
+            ("max_value_size", self.max_value_size.map(|size| size.0.to_string())),
             ("small_queue_share", number(self.small_queue_share.into())),
             ("promote_threshold", number(self.promote_threshold.into())),
             ("ghost_share", number(self.ghost_share.into())),

@@ -65,11 +65,17 @@ impl LogLimits {
     pub const TEST_MIN: Self =
         Self { segment_bytes: 32 << 10, commit_bytes_max: 8 << 10, kept_bytes_max: 4 << 10 };
 
-    /// The largest payload that a segment holds.
+    /// What [`LogWriter::room`] takes at most: more is [`LogRoom::TooLarge`] even for an empty segment.
     #[must_use]
-    pub fn payload_bytes_max(&self) -> u64 {
-        self.segment_bytes - BLOCK_BYTES - (COMMIT_HEADER_BYTES + RECORD_HEADER_BYTES + 8) as u64
+    pub fn payload_bytes_max(&self, group_count: u16) -> u64 {
+        (self.segment_bytes - BLOCK_BYTES).saturating_sub(slack(u64::from(group_count)))
     }
+}
+
+/// Headers and padding that an effect may need beside its payload.
+#[inline]
+fn slack(group_count: u64) -> u64 {
+    (COMMIT_HEADER_BYTES as u64) + BLOCK_BYTES + group_count * (RECORD_HEADER_BYTES as u64 + 8)
 }
 
 /// Whether something may be applied, because the log will have room for it.
@@ -268,7 +274,7 @@ impl LogWriter {
     #[inline]
     #[must_use]
     pub fn room(&self, payload_bytes: u64) -> LogRoom {
-        let bytes = payload_bytes + self.slack();
+        let bytes = payload_bytes + slack(self.pending.group_count() as u64);
         let open = self.pending.bytes() + bytes;
         let fits =
             open <= self.limits.commit_bytes_max && open + self.place.offset <= self.limits.segment_bytes;
@@ -276,13 +282,6 @@ impl LogWriter {
             return LogRoom::Fits;
         }
         self.room_in_next(bytes)
-    }
-
-    /// Headers and padding that an effect may need beside its payload.
-    #[inline]
-    fn slack(&self) -> u64 {
-        let groups = self.pending.group_count() as u64;
-        (COMMIT_HEADER_BYTES as u64) + BLOCK_BYTES + groups * (RECORD_HEADER_BYTES as u64 + 8)
     }
 
     #[cold]
@@ -366,10 +365,10 @@ impl LogWriter {
         }
     }
 
-    /// Its bounds.
+    /// See [`LogLimits::payload_bytes_max`].
     #[must_use]
-    pub fn limits(&self) -> &LogLimits {
-        &self.limits
+    pub fn payload_bytes_max(&self) -> u64 {
+        self.limits.payload_bytes_max(self.pending.group_count() as u16)
     }
 
     /// The last commit known to be synced.
