@@ -64,9 +64,6 @@ pub(crate) struct SweepArgs {
     /// The sweep ends when p99 passes this
     #[arg(long, value_parser = parse_ms, default_value = "1ms", help_heading = "Sweep")]
     pub(crate) p99_limit: u64,
-    /// Folder for the curve as SVG, PNG and CSV
-    #[arg(long, short, help_heading = "Output")]
-    pub(crate) output: Option<PathBuf>,
 }
 
 /// Options of a run.
@@ -98,27 +95,27 @@ pub(crate) struct LoadArgs {
     /// Connections, over all threads and targets
     #[arg(long, short, default_value_t = 50)]
     pub(crate) connections: usize,
-    /// Closed loop: requests under way on each connection
-    #[arg(long, short, default_value_t = 1)]
-    pub(crate) pipeline: usize,
-    /// Open loop: requests that may be under way on each connection
-    #[arg(long, default_value_t = 1024)]
-    pub(crate) window: usize,
+    /// Closed loop: requests under way on each connection [default: 1]
+    #[arg(long, short)]
+    pub(crate) pipeline: Option<usize>,
+    /// Open loop: requests that may be under way on each connection [default: 1024]
+    #[arg(long)]
+    pub(crate) window: Option<usize>,
     /// Generator threads [default: one for each core given, else one]
     #[arg(long, short)]
     pub(crate) threads: Option<usize>,
     /// Cores that the threads are pinned to, as 1 or 1,3 or 2-5
     #[arg(long, value_parser = parse_cores)]
     pub(crate) cores: Option<CoreList>,
-    /// How long to measure, as 10s or 5m
-    #[arg(long, short, value_parser = parse_ms, default_value = "10s")]
-    pub(crate) duration: u64,
-    /// Measure so many requests instead of a time, without warm-up
+    /// How long to measure, as 10s or 5m [default: 10s; none with --requests or --trace]
+    #[arg(long, short, value_parser = parse_ms)]
+    pub(crate) duration: Option<u64>,
+    /// Measure so many requests; with --duration, what comes first ends the run
     #[arg(long, short = 'n')]
     pub(crate) requests: Option<u64>,
-    /// Load before measuring, not recorded
-    #[arg(long, value_parser = parse_ms, default_value = "1s")]
-    pub(crate) warm_up: u64,
+    /// Load before measuring, not recorded [default: 1s; none with --requests or --trace]
+    #[arg(long, value_parser = parse_ms)]
+    pub(crate) warm_up: Option<u64>,
     /// Write every key once before anything else
     #[arg(long)]
     pub(crate) preload: bool,
@@ -142,6 +139,9 @@ pub(crate) struct OutputArgs {
     /// Write the result as JSON
     #[arg(long, short, help_heading = "Output")]
     pub(crate) json: Option<PathBuf>,
+    /// Write the report into this folder, as `report --output` does
+    #[arg(long, short, help_heading = "Output")]
+    pub(crate) output: Option<PathBuf>,
     /// Print nothing but errors
     #[arg(long, short, help_heading = "Output")]
     pub(crate) quiet: bool,

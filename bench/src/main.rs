@@ -24,7 +24,7 @@ mod text;
 mod worker;
 mod workload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -40,6 +40,11 @@ use run::Plan;
 use search::{Search, Steps, SweepLimits};
 use worker::Spacing;
 use workload::WorkloadSpec;
+
+/// What counts where the command line does not say.
+const WINDOW: usize = 1024;
+const DURATION_MS: u64 = 10_000;
+const WARM_UP_MS: u64 = 1000;
 
 fn main() -> ExitCode {
     match dispatch(Cli::parse().command) {
@@ -68,10 +73,21 @@ fn dispatch(command: Command) -> Result<(), BenchError> {
 }
 
 fn run_once(args: &RunArgs) -> Result<(), BenchError> {
+    let load = &args.load;
+    if load.rate.is_some() && load.pipeline.is_some() {
+        return Err(BenchError::usage("--pipeline is of closed loops: with --rate use --window"));
+    }
+    if load.rate.is_none() && (load.constant || load.window.is_some()) {
+        return Err(BenchError::usage("--constant and --window are of open loops: they need --rate"));
+    }
     let stop = stop_flag()?;
     let result = run::run(plan(args)?, &stop, &Progress::new(args.output.quiet))?;
     if let Some(path) = &args.output.json {
         result.write(path)?;
+    }
+    if let Some(folder) = &args.output.output {
+        let stem = args.output.json.as_deref().and_then(Path::file_stem);
+        report::write_all(&result, folder, &stem.unwrap_or_else(|| "run".as_ref()).to_string_lossy())?;
     }
     if !args.output.quiet {
         print!("{}", report::terminal::report(&result));
@@ -83,6 +99,9 @@ fn sweep(args: &SweepArgs) -> Result<(), BenchError> {
     if args.run.load.rate.is_some() || args.factor <= 1.0 || args.from > args.to {
         return Err(BenchError::usage("sweep takes --from, --to and a --factor above 1 instead of --rate"));
     }
+    if args.run.load.pipeline.is_some() {
+        return Err(BenchError::usage("sweep is an open loop: instead of --pipeline it has --window"));
+    }
     let limits = SweepLimits {
         from: args.from,
         to: args.to,
@@ -90,17 +109,15 @@ fn sweep(args: &SweepArgs) -> Result<(), BenchError> {
         p99: Duration::from_millis(args.p99_limit),
         spacing: spacing(&args.run),
     };
-    let plan = Plan { depth: args.run.load.window, ..plan(&args.run)? };
-    let steps = search(&args.run, |search| search.sweep(&plan, limits))?;
-    if let Some(folder) = &args.output {
-        report::write_steps(&steps, folder)?;
-    }
-    verdict_of_steps(&steps)
+    let plan = Plan { depth: args.run.load.window.unwrap_or(WINDOW), ..plan(&args.run)? };
+    verdict_of_steps(&search(&args.run, |search| search.sweep(&plan, limits))?)
 }
 
 fn saturate(args: &RunArgs) -> Result<(), BenchError> {
-    if args.load.rate.is_some() {
-        return Err(BenchError::usage("saturate is a closed loop: --rate has no meaning for it"));
+    if args.load.rate.is_some() || args.load.constant || args.load.window.is_some() {
+        return Err(BenchError::usage(
+            "saturate is a closed loop: --rate, --constant and --window have no meaning for it",
+        ));
     }
     let plan = plan(args)?;
     verdict_of_steps(&search(args, |search| search.saturate(&plan))?)
@@ -122,6 +139,9 @@ fn search(
     if let Some(path) = &args.output.json {
         steps.write(path)?;
     }
+    if let Some(folder) = &args.output.output {
+        report::write_search(&steps, folder)?;
+    }
     if !quiet {
         print!("{}", steps.conclusion());
     }
@@ -134,6 +154,7 @@ fn verdict_of_steps(steps: &Steps) -> Result<(), BenchError> {
         return Err(BenchError::WrongAnswers(format!("{wrong} answers were wrong")));
     }
     match steps.best {
+        _ if !steps.complete => Err(BenchError::Partial(steps.ended.clone())),
         Some(_) => Ok(()),
         None => Err(BenchError::Partial("no step was within the limit".to_owned())),
     }
@@ -168,10 +189,7 @@ fn report_on_steps(steps: &Steps, args: &ReportArgs) -> Result<(), BenchError> {
     }
     print!("{}", steps.conclusion());
     let Some(folder) = &args.output else { return Ok(()) };
-    report::write_steps(steps, folder)?;
-    if let Some(best) = steps.best.and_then(|best| steps.runs.get(best)) {
-        report::write_all(best, folder, "best")?;
-    }
+    report::write_search(steps, folder)?;
     println!("\nwrote {}", folder.join(format!("{}.svg", steps.kind)).display());
     Ok(())
 }
@@ -203,18 +221,20 @@ fn plan(args: &RunArgs) -> Result<Plan, BenchError> {
     let load = &args.load;
     let cores = load.cores.clone().map(|list| list.0).unwrap_or_default();
     let spec = args.spec.clone().or(file);
+    // What has an end of its own is measured from its beginning to that end, unless told otherwise.
     let by_time = load.requests.is_none() && spec.trace.is_none();
+    let or_default = |given: Option<u64>, default_ms: u64| given.or(by_time.then_some(default_ms));
     Ok(Plan {
         targets: args.targets.clone(),
         spec,
         open: load.rate.map(|rate| (rate, spacing(args))),
         connections: load.connections,
-        depth: if load.rate.is_some() { load.window } else { load.pipeline },
+        depth: if load.rate.is_some() { load.window.unwrap_or(WINDOW) } else { load.pipeline.unwrap_or(1) },
         threads: load.threads.unwrap_or_else(|| cores.len().max(1)),
         cores,
-        duration: by_time.then(|| Duration::from_millis(load.duration)),
+        duration: or_default(load.duration, DURATION_MS).map(Duration::from_millis),
         requests: load.requests,
-        warm_up: if by_time { Duration::from_millis(load.warm_up) } else { Duration::ZERO },
+        warm_up: Duration::from_millis(or_default(load.warm_up, WARM_UP_MS).unwrap_or(0)),
         preload: load.preload,
         seed: load.seed,
         verify_every: load.verify_every,

@@ -32,6 +32,14 @@ pub(crate) struct Steps {
     pub(crate) runs: Vec<RunResult>,
     /// Why no further step was made.
     pub(crate) ended: String,
+    /// Whether that was an end as it should be.
+    #[serde(default = "yes")]
+    pub(crate) complete: bool,
+}
+
+/// Files of versions that did not tell hold searches that came to their end.
+fn yes() -> bool {
+    true
 }
 
 /// How far and how fine a sweep goes.
@@ -48,9 +56,13 @@ pub(crate) struct SweepLimits {
 const REFINEMENTS: usize = 3;
 /// Less of the offered rate than this is a rate that was not reached.
 const REACHED: f64 = 0.97;
+/// Standard deviations that chance may take from the number of arrivals.
+const CHANCE: f64 = 5.0;
 /// Depth is doubled as long as throughput grows by this factor.
 const GROWTH: f64 = 1.02;
 const DEPTH_MAX: usize = 4096;
+/// The last rate may be passed by this factor: multiplying is not exact.
+const ROUNDING: f64 = 1.0001;
 
 /// What the steps of a search need besides the plan.
 pub(crate) struct Search<'s> {
@@ -61,10 +73,24 @@ pub(crate) struct Search<'s> {
 }
 
 impl Search<'_> {
-    fn step(&mut self, plan: Plan) -> Result<RunResult, BenchError> {
-        let result = run::run(plan, self.stop, self.progress)?;
+    /// One more run. One that fails, or loses its target, or is stopped ends the search, but takes
+    /// nothing of the steps before it with it: only the very first failure is an error.
+    fn step(&mut self, plan: Plan, runs: &mut Vec<RunResult>) -> Result<Step, BenchError> {
+        let result = match run::run(plan, self.stop, self.progress) {
+            Ok(result) => result,
+            Err(error) if runs.is_empty() => return Err(error),
+            Err(error) => return Ok(Step::Broken(error.to_string())),
+        };
         (self.on_step)(&result);
-        Ok(result)
+        let lost = result.counts.lost + result.counts.timeouts > 0;
+        let silent = result.counts.answered == 0;
+        runs.push(result);
+        Ok(match () {
+            () if self.is_stopped() => Step::Broken("stopped by hand".to_owned()),
+            () if lost => Step::Broken("a step lost requests".to_owned()),
+            () if silent => Step::Broken("a step had no answers".to_owned()),
+            () => Step::Whole,
+        })
     }
 
     fn is_stopped(&self) -> bool {
@@ -74,43 +100,30 @@ impl Search<'_> {
     /// Raises the rate until p99 passes the limit, then closes in on the knee.
     pub(crate) fn sweep(&mut self, plan: &Plan, limits: SweepLimits) -> Result<Steps, BenchError> {
         let mut runs: Vec<RunResult> = Vec::new();
-        let mut plan = plan.clone();
-        let mut at = |this: &mut Self, rate: f64| {
-            let next = Plan { open: Some((rate, limits.spacing)), ..plan.clone() };
-            plan.preload = false;
-            this.step(next)
-        };
-        let (mut good, mut bad) = (None, None);
-        let mut rate = limits.from;
+        let mut found = Bracket { good: None, bad: None, refinements: 0 };
         let mut ended = "the highest rate asked for was reached".to_owned();
-        while rate <= limits.to * 1.0001 && !self.is_stopped() {
-            let result = at(self, rate)?;
-            let trouble = trouble(&result, limits.p99);
-            runs.push(result);
-            match trouble {
-                None => good = Some(rate),
-                Some(why) => {
-                    (bad, ended) = (Some(rate), why);
-                    break;
-                }
+        let mut complete = true;
+        while let Some(rate) = found.next(&limits) {
+            let open = Some((rate, limits.spacing));
+            let step = Plan { open, preload: plan.preload && runs.is_empty(), ..plan.clone() };
+            if let Step::Broken(why) = self.step(step, &mut runs)? {
+                (ended, complete) = (why, false);
+                break;
             }
-            rate *= limits.factor;
-        }
-        if let (Some(mut good), Some(mut bad)) = (good, bad) {
-            for _ in 0..REFINEMENTS {
-                if self.is_stopped() {
-                    break;
-                }
-                let middle = (good * bad).sqrt();
-                let result = at(self, middle)?;
-                *if trouble(&result, limits.p99).is_none() { &mut good } else { &mut bad } = middle;
-                runs.push(result);
+            let Some(why) = runs.last().and_then(|run| trouble(run, limits.p99)) else {
+                found.good = Some(rate);
+                continue;
+            };
+            if found.bad.is_none() {
+                ended = why;
             }
+            found.bad = Some(rate);
         }
         runs.sort_by(|a, b| f64::total_cmp(&offered(a), &offered(b)));
         let best = runs.iter().rposition(|run| trouble(run, limits.p99).is_none());
         let p99_limit_ns = Some(limits.p99.as_nanos() as u64);
-        Ok(Steps { schema: SCHEMA.to_owned(), kind: "sweep".to_owned(), p99_limit_ns, best, runs, ended })
+        let (schema, kind) = (SCHEMA.to_owned(), "sweep".to_owned());
+        Ok(Steps { schema, kind, p99_limit_ns, best, runs, ended, complete })
     }
 
     /// Doubles the requests in flight until throughput stops growing.
@@ -118,25 +131,56 @@ impl Search<'_> {
         let mut runs: Vec<RunResult> = Vec::new();
         let mut plan = Plan { open: None, ..plan.clone() };
         let mut ended = format!("{DEPTH_MAX} requests in flight a connection were reached");
+        let mut complete = true;
         let mut stale = 0;
         let mut highest = 0.0;
-        while plan.depth <= DEPTH_MAX && !self.is_stopped() {
-            let result = self.step(plan.clone())?;
-            stale = if result.achieved_rate > highest * GROWTH { 0 } else { stale + 1 };
-            highest = f64::max(highest, result.achieved_rate);
-            let broken = !result.complete;
-            runs.push(result);
-            if broken || stale == 2 {
-                ended =
-                    if broken { "a step was not complete" } else { "throughput stopped growing" }.to_owned();
+        while plan.depth <= DEPTH_MAX {
+            if let Step::Broken(why) = self.step(plan.clone(), &mut runs)? {
+                (ended, complete) = (why, false);
+                break;
+            }
+            let rate = runs.last().map_or(0.0, |run| run.achieved_rate);
+            stale = if rate > highest * GROWTH { 0 } else { stale + 1 };
+            highest = f64::max(highest, rate);
+            if stale == 2 {
+                ended = "throughput stopped growing".to_owned();
                 break;
             }
             plan = Plan { preload: false, depth: plan.depth * 2, ..plan };
         }
         let best =
             (0..runs.len()).max_by(|&a, &b| f64::total_cmp(&runs[a].achieved_rate, &runs[b].achieved_rate));
-        let kind = "saturate".to_owned();
-        Ok(Steps { schema: SCHEMA.to_owned(), kind, p99_limit_ns: None, best, runs, ended })
+        let (schema, kind) = (SCHEMA.to_owned(), "saturate".to_owned());
+        Ok(Steps { schema, kind, p99_limit_ns: None, best, runs, ended, complete })
+    }
+}
+
+/// How a step went.
+enum Step {
+    Whole,
+    /// It ends the search for this reason.
+    Broken(String),
+}
+
+/// Where the knee is known to be.
+struct Bracket {
+    good: Option<f64>,
+    bad: Option<f64>,
+    refinements: usize,
+}
+
+impl Bracket {
+    /// The next rate to try: upwards until one is bad, then between the two; `None` at the end.
+    fn next(&mut self, limits: &SweepLimits) -> Option<f64> {
+        match (self.good, self.bad) {
+            (None, None) => Some(limits.from),
+            (Some(good), None) => Some(good * limits.factor).filter(|&rate| rate <= limits.to * ROUNDING),
+            (Some(good), Some(bad)) if self.refinements < REFINEMENTS => {
+                self.refinements += 1;
+                Some((good * bad).sqrt())
+            }
+            (_, Some(_)) => None,
+        }
     }
 }
 
@@ -150,7 +194,10 @@ fn trouble(run: &RunResult, p99: Duration) -> Option<String> {
     if u128::from(ns) > p99.as_nanos() {
         return Some(format!("p99 of {} passed the limit", duration_text(ns as f64)));
     }
-    if run.counts.unsent > 0 || run.achieved_rate < offered(run) * REACHED {
+    // Poisson arrivals are fewer than their mean half of the time: by chance, not for want of time.
+    let due = offered(run) * run.elapsed_s;
+    let enough = due * REACHED - CHANCE * due.sqrt();
+    if run.counts.unsent > 0 || (run.counts.answered as f64) < enough {
         return Some(format!("only {}/s of the offered rate were answered", rate_text(run.achieved_rate)));
     }
     (!run.complete).then(|| "a step was not complete".to_owned())

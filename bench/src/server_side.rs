@@ -23,19 +23,26 @@ impl ServerProcesses {
     }
 
     pub(crate) fn of(pids: Vec<u32>) -> Option<Self> {
-        let name = fs::read_to_string(format!("/proc/{}/comm", pids.first()?)).ok()?;
-        Some(Self { pids, name: name.trim().to_owned() })
+        let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+        let mut names =
+            pids.iter().map(|pid| Some(name(pid)?.trim().to_owned())).collect::<Option<Vec<_>>>()?;
+        names.dedup();
+        (!names.is_empty()).then(|| Self { pids, name: names.join(", ") })
     }
 
-    /// CPU time of all threads so far.
+    /// CPU time of all threads so far; `None` once a process has ended.
     pub(crate) fn cpu(&self) -> Option<Duration> {
         let mut sum = Duration::ZERO;
         for pid in &self.pids {
             let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
             let stats =
                 tasks.flatten().filter_map(|task| fs::read_to_string(task.path().join("schedstat")).ok());
-            sum +=
-                stats.filter_map(|text| ThreadCpu::parse(&text)).map(|time| time.running).sum::<Duration>();
+            let running: Duration =
+                stats.filter_map(|text| ThreadCpu::parse(&text)).map(|time| time.running).sum();
+            if running.is_zero() || resident_bytes(*pid) == 0 {
+                return None;
+            }
+            sum += running;
         }
         Some(sum)
     }

@@ -46,7 +46,7 @@ pub(crate) fn result(measured: Measured) -> RunResult {
         seed: measured.plan.seed,
         targets: measured.plan.targets.iter().map(ToString::to_string).collect(),
         protocol: measured.plan.targets[0].protocol.name().to_owned(),
-        server: measured.services[0].server.clone(),
+        server: server_names(&measured),
         workload: measured.plan.spec.clone().complete().unwrap_or_default(),
         load: load(&measured.plan),
         environment: measured.environment.clone(),
@@ -73,6 +73,13 @@ fn operations(phases: &[&PhaseResult]) -> Vec<(Op, Histogram<u64>)> {
         merged(parts)
     };
     Op::ALL.into_iter().map(|op| (op, of(op))).filter(|(_, histogram)| !histogram.is_empty()).collect()
+}
+
+/// What the targets call themselves, each name once.
+fn server_names(measured: &Measured) -> String {
+    let mut names: Vec<&str> = measured.services.iter().map(|service| service.server.as_str()).collect();
+    names.dedup();
+    names.join(", ")
 }
 
 /// The command line without anybody's password.
@@ -213,7 +220,9 @@ fn judge(result: &mut RunResult, interrupted: bool, cut_short: bool) {
     }
     let complete = warnings.is_empty();
     if wrong > 0 {
-        warnings.push(format!("{wrong} answers were WRONG"));
+        warnings.push(format!(
+            "{wrong} answers were WRONG: if other keys or sizes were written before, begin with an empty server"
+        ));
     }
     if errors > 0 {
         warnings.push(format!("{errors} requests were answered with an error"));

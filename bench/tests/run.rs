@@ -149,6 +149,7 @@ fn cache_aside_fills_what_was_missed_and_traces_are_replayed() {
     let words = format!("run redis://{address} -c 1 -p 1 --trace {} --verify-every 1", path.display());
     let (code, result) = measured("traced.json", &words);
     assert_eq!(code, 0, "{}", result["warnings"]);
+    assert_eq!(result["load"]["duration_s"], Value::Null, "a trace is replayed to its end");
     assert_eq!((count(&result, "misses"), count(&result, "hits")), (100, 2900));
     assert_eq!(count(&result, "verified"), 2900);
 
@@ -280,6 +281,11 @@ fn what_cannot_be_meant_ends_with_code_2() {
         format!("run redis://{address} --trace-overlay sizes"),
         format!("run redis://{address} --key-size 5"),
         format!("run redis://{address} --cores 4000"),
+        format!("run redis://{address} --rate 1k --pipeline 4"),
+        format!("run redis://{address} --constant"),
+        format!("run redis://{address} --window 4"),
+        format!("saturate redis://{address} --rate 1k"),
+        format!("sweep redis://{address} --pipeline 4"),
         format!("run redis://{address} memcache://{address}"),
         "run http://127.0.0.1".to_owned(),
         "report /no/such/result.json".to_owned(),
@@ -384,9 +390,45 @@ fn a_sweep_finds_the_knee_and_saturate_the_limit() {
         assert!(std::fs::metadata(again.join(name)).unwrap().len() > 100, "{name}");
     }
 
-    let output = bench(&format!("saturate redis://{address} -c 2 -d 300ms --warm-up 100ms"));
+    let limit = scratch("saturate");
+    let words = format!("-c 2 -d 300ms --warm-up 100ms --output {}", limit.display());
+    let output = bench(&format!("saturate redis://{address} {words}"));
     let told = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && told.contains("highest throughput: "), "{told}");
+    for name in ["saturate.svg", "best.html"] {
+        assert!(std::fs::metadata(limit.join(name)).unwrap().len() > 100, "{name}");
+    }
+}
+
+#[test]
+fn a_time_bounds_a_trace_and_a_count_as_well() {
+    let (address, _) = fake::start(Fault::Slow(Duration::from_millis(2)));
+    let path = scratch("long.bin");
+    std::fs::write(&path, vec![0; 16 * 100_000]).unwrap();
+    for (name, words) in [
+        ("trace-time.json", format!("--trace {}", path.display())),
+        ("count-time.json", "-n 100000 --warm-up 50ms".to_owned()),
+    ] {
+        let (code, result) = measured(name, &format!("run redis://{address} -c 1 -d 300ms {words}"));
+        assert_eq!((code, &result["complete"]), (0, &Value::Bool(true)), "{words}: {}", result["warnings"]);
+        let elapsed = result["elapsed_s"].as_f64().unwrap();
+        assert!((0.29..0.31).contains(&elapsed) && count(&result, "answered") < 1000, "{words}: {elapsed}");
+    }
+}
+
+#[test]
+fn a_search_whose_target_dies_keeps_the_steps_before() {
+    for words in ["sweep --from 500 --to 8k --factor 2 --p99-limit 60s", "saturate"] {
+        let (address, _) = fake::start(Fault::DiesAfter(700));
+        let (kind, more) = words.split_once(' ').unwrap_or((words, ""));
+        let path = scratch(&format!("{kind}-dies.json"));
+        let common = format!("-c 2 -d 600ms --warm-up 0 --mix get --json {}", path.display());
+        let output = bench(&format!("{kind} redis://{address} {more} {common}"));
+        assert_eq!(output.status.code(), Some(4), "{kind}: {}", String::from_utf8_lossy(&output.stderr));
+        let steps: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        assert!(steps["complete"] == false && steps["ended"].as_str().unwrap().contains("lost"), "{steps}");
+        assert!(!steps["runs"].as_array().unwrap().is_empty());
+    }
 }
 
 #[test]

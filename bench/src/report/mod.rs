@@ -36,8 +36,17 @@ pub(crate) fn write_all(result: &RunResult, folder: &Path, name: &str) -> Result
     Ok(())
 }
 
-/// Writes the curve of a search into `folder`: SVG, PNG and CSV.
-pub(crate) fn write_steps(steps: &Steps, folder: &Path) -> Result<(), BenchError> {
+/// Writes a search into `folder`: its curve, and its best step as a run of its own.
+pub(crate) fn write_search(steps: &Steps, folder: &Path) -> Result<(), BenchError> {
+    write_steps(steps, folder)?;
+    match steps.best.and_then(|best| steps.runs.get(best)) {
+        Some(best) => write_all(best, folder, "best"),
+        None => Ok(()),
+    }
+}
+
+/// Writes the curve of a search: SVG, PNG and CSV.
+fn write_steps(steps: &Steps, folder: &Path) -> Result<(), BenchError> {
     std::fs::create_dir_all(folder).map_err(|error| BenchError::file(folder, error))?;
     let path = |suffix: &str| folder.join(format!("{}.{suffix}", steps.kind));
     let write = |suffix: &str, text: &str| {

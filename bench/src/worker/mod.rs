@@ -272,8 +272,8 @@ impl<C: Codec> Worker<C> {
         }
         self.drain(phase)?;
         let idle_tail = self.state.clock.now();
-        let elapsed =
-            if phase.duration.is_some() && !cut_short { stopped.min(end) } else { idle_tail.min(end) };
+        // What ends before its time does so with the last answer.
+        let elapsed = if stopped >= end { end } else { idle_tail.min(end) };
         Ok(self.finish(phase, elapsed - start, cpu_before, tally, cut_short))
     }
 
