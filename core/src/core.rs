@@ -24,7 +24,7 @@ pub(crate) use crate::durability::CoreWire;
 use crate::durability::{Direct, Gate, Gated, LateLogs, Log};
 use crate::effects::Effect;
 use crate::gathering::Gathers;
-use crate::mail::{Handover, Mail};
+use crate::mail::{Adoption, Handover, Mail};
 use crate::moving::Balance;
 use crate::replies::Ticket;
 use crate::server;
@@ -85,6 +85,8 @@ pub struct Core {
     /// Capacity of all `partial` buffers.
     pub(crate) partial_bytes: u64,
     pub(crate) balance: Balance,
+    /// Connections that came from other cores in this turn's mail.
+    pub(crate) adoptions: Vec<Adoption>,
     pub(crate) snapshots: Option<Box<Snapshots>>,
     pub(crate) statuses: Statuses,
     /// Writes and deletes before the engine's counters were last set to zero.
@@ -156,6 +158,7 @@ impl Core {
             native_limits: NativeLimits::new(&config.limits),
             partial_bytes: 0,
             balance: Balance::new(core_count),
+            adoptions: Vec::new(),
             snapshots: None,
             statuses: Statuses::new(config.shards.core_count(), config.node.start),
             changes_before: 0,
@@ -350,7 +353,7 @@ impl Core {
             Mail::Ask(handover) => self.on_ask(from, handover, wire),
             Mail::Answer(handover) => self.on_answer(handover, wire),
             Mail::Control(control) => self.on_control(from, *control),
-            Mail::Adopt(adoption) => self.adopt(*adoption, wire),
+            Mail::Adopt(adoption) => self.adoptions.push(*adoption),
         }
         self.apply_effects(wire);
     }
@@ -362,6 +365,9 @@ impl Core {
             self.on_event(events, index, wire);
         }
         self.run_batch(Sources { events, owned: &[] }, wire);
+        if !self.adoptions.is_empty() {
+            self.adopt_arrivals(wire);
+        }
         self.end_turn(events.is_empty(), wire)
     }
 
@@ -423,9 +429,15 @@ impl Service for Core {
     }
 
     fn owes_reply(&self, conn: ConnId) -> bool {
-        let owes = |session: &Session| {
-            session.forwarded() > 0 || !session.replies.is_empty() || session.hold == Hold::Segment
+        // A held session keeps what is received; one that moves takes it along.
+        let keeps = |session: &Session| {
+            !session.partial.is_empty()
+                && !session.closing
+                && session.hold != Hold::Moving
+                && (session.hold != Hold::None || self.resume.contains(&conn))
         };
+        let owes =
+            |session: &Session| session.forwarded() > 0 || !session.replies.is_empty() || keeps(session);
         let holds = |gate: &Gate| gate.holds(conn);
         self.sessions.get(conn).is_some_and(owes) || self.gate.as_deref().is_some_and(holds)
     }

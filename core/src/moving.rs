@@ -69,7 +69,8 @@ impl Core {
         let Some((_, to)) = position.map(|at| self.balance.moving.swap_remove(at)) else {
             unreachable!("the driver detaches only what it was asked to");
         };
-        let Some(mut session) = self.sessions.remove(conn) else { return };
+        let mut session =
+            self.sessions.remove(conn).expect("a session goes with its socket, or when it is closed");
         self.partial_bytes -= session.partial.capacity() as u64;
         session.hold = Hold::None;
         session.reads_paused = false;
@@ -81,10 +82,21 @@ impl Core {
         self.post.push((to, Mail::Adopt(Box::new(adoption))));
     }
 
-    /// Takes over a connection of another core.
-    pub(crate) fn adopt<W: CoreWire>(&mut self, adoption: Adoption, wire: &mut W) {
+    /// Takes over the connections that other cores sent in this turn.
+    ///
+    /// Only behind the turn's events: an attached socket may get the place of a connection that one of
+    /// them tells to be detached, and that one's session has to have gone out before.
+    pub(crate) fn adopt_arrivals<W: CoreWire>(&mut self, wire: &mut W) {
+        let mut adoptions = std::mem::take(&mut self.adoptions);
+        for adoption in adoptions.drain(..) {
+            self.adopt(adoption, wire);
+        }
+        self.adoptions = adoptions;
+    }
+
+    fn adopt<W: CoreWire>(&mut self, adoption: Adoption, wire: &mut W) {
         let conn = wire.attach(adoption.socket);
-        // Mail comes before events: the place may be that of a connection whose end is told next.
+        // The place may be that of a connection that was closed in this turn, which is told in the next.
         if let Some(gone) = self.sessions.predecessor(conn) {
             self.close_session(gone);
             wire.forget(gone);

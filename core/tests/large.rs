@@ -59,6 +59,28 @@ fn a_large_reply_of_another_core_is_shared_wherever_it_has_to_wait() {
     check(&mut mesh, client, &requests, &reply);
 }
 
+/// A client may send its requests, finish, and then read. Most of the requests have to wait until others
+/// are answered; the driver closes such a connection as soon as the core owes it nothing.
+#[test]
+fn a_client_that_has_finished_sending_is_owed_what_it_asked_for() {
+    const REQUESTS: usize = 40;
+    let (mut mesh, client, [a, b]) = filled();
+    let reply = [bulk(&vec![b'b'; LARGE]), bulk(&vec![b'a'; LARGE])].concat();
+    let requests = [encode(&[b"GET", &b]), encode(&[b"GET", &a])].concat().repeat(REQUESTS);
+    mesh.send(client, &requests);
+    let whole = reply.repeat(REQUESTS);
+    let mut received = Vec::new();
+    while received.len() < whole.len() {
+        mesh.settle();
+        let is_owed = mesh.owes_reply(client);
+        received.extend(mesh.take(client));
+        assert!(is_owed || received.len() == whole.len(), "closed after {} bytes", received.len());
+    }
+    assert!(received == whole);
+    mesh.settle();
+    assert!(!mesh.owes_reply(client), "never closed");
+}
+
 #[test]
 fn a_reply_under_way_keeps_its_value_and_gives_the_memory_back() {
     let (mut mesh, client, [_, b]) = filled();

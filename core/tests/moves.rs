@@ -48,3 +48,24 @@ fn a_connection_may_arrive_in_the_place_of_one_whose_end_is_not_told_yet() {
     assert!(!mesh.call(moved, &noop).is_empty(), "the connection that moved is served");
     assert_eq!(connected_clients(&mut mesh, asker), 3);
 }
+
+/// Both cores had more connections than the other had last told, so each gives one away. A place is free
+/// for the next socket as soon as the driver has let go of the last one, a turn before it says so.
+#[test]
+fn connections_of_two_cores_may_change_places_at_once() {
+    let mut mesh = Mesh::new(2, MEMORY_BYTES);
+    let asker = mesh.connect(0);
+    let (first, second) = (mesh.connect(0), mesh.connect(1));
+    mesh.send(first, &hello(1));
+    mesh.send(second, &hello(0));
+    let (first, second) = mesh.swap(first, second);
+    mesh.settle();
+
+    let mut noop = Vec::new();
+    native::encode(&mut noop, &native::Header::request(native::Opcode::NOOP, 7), &[], &[]);
+    for moved in [first, second] {
+        assert!(mesh.is_open(moved), "{moved:?} was lost on its way");
+        assert!(!mesh.call(moved, &noop).is_empty(), "{moved:?} is not served");
+    }
+    assert_eq!(connected_clients(&mut mesh, asker), 3);
+}

@@ -139,3 +139,16 @@ def test_values_change_while_their_reply_is_being_sent(guard):
             assert reader.read() == b"a" * size, way
             assert reader.read() == 0
             reader.close()
+
+
+def test_a_client_that_stops_sending_before_it_reads_gets_every_reply(guard):
+    """Half-closed at once, with more asked for than any buffer holds."""
+    value = b"x" * MIB
+    with guard.node.connect() as connection:
+        assert connection("SET", "large", value) == b"OK"
+    for _ in range(5):
+        with guard.node.connect() as connection:
+            connection.send(encode("GET", "large") * 40)
+            connection.sock.shutdown(socket.SHUT_WR)
+            received = connection.read_to_end(timeout=30)
+            assert len(received) == 40 * (MIB + len(b"$1048576\r\n\r\n"))

@@ -331,6 +331,35 @@ impl Mesh {
         Client { core: gone.core, conn }
     }
 
+    /// Two cores give a connection to each other in the same turn: the first arrives in the place of the
+    /// second before its core is told that the second has been let go.
+    pub fn swap(&mut self, first: Client, second: Client) -> (Client, Client) {
+        for client in [first, second] {
+            let wire = &mut self.cores[client.core].1;
+            assert_eq!(wire.leaving.pop(), Some(client.conn), "the core did not ask for the move");
+            wire.out.remove(&client.conn);
+        }
+        let successor = |client: Client| ConnId { generation: client.conn.generation + 1, ..client.conn };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 7700));
+        let let_go = |client: Client| {
+            let socket = DetachedSocket { handle: 0, peer: address, local: address };
+            Event::Detached { conn: client.conn, socket }
+        };
+        self.turn(first.core, &[let_go(first)]);
+        let time = self.time();
+        let mail = std::mem::take(&mut self.cores[first.core].1.mail);
+        let (core, wire) = &mut self.cores[second.core];
+        wire.vacant = Some(successor(second));
+        for (_, mail) in mail {
+            core.on_mail(time, CoreId(first.core as u16), mail, wire);
+        }
+        core.on_turn(time, &[let_go(second)], wire);
+        self.cores[first.core].1.vacant = Some(successor(first));
+        self.deliver();
+        let arrived = |at: Client| Client { core: at.core, conn: successor(at) };
+        (arrived(second), arrived(first))
+    }
+
     /// Tells the core that the connection that had this place is gone.
     pub fn tell_closed(&mut self, vacancy: &Vacancy) {
         let Vacancy(gone) = *vacancy;

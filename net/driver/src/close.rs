@@ -9,7 +9,7 @@ use pinnace_types::ConnId;
 use socket2::SockRef;
 
 use crate::accept::addresses;
-use crate::slab::{Phase, Receive};
+use crate::slab::{Phase, Receive, pause};
 use crate::sockets::{Notice, Sockets, tick_of};
 use crate::stats::add;
 use crate::token::Op;
@@ -37,12 +37,15 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         }
     }
 
-    /// Closes the half-closed connections that the service owes nothing any more.
+    /// Closes the half-closed connections that the service owes nothing any more. One that is to be
+    /// detached is not: the core that takes it over serves what is left, and hears of the end again.
     pub(crate) fn finish_half_closed(&mut self, owes_reply: &impl Fn(ConnId) -> bool) {
         let mut ids = std::mem::take(&mut self.half_closed);
         ids.retain(|&id| {
-            let is_waiting = self.slab.get(id).is_some_and(|conn| conn.phase == Phase::HalfClosed);
-            if is_waiting && !owes_reply(id) {
+            let half_closed = self.slab.get(id).filter(|conn| conn.phase == Phase::HalfClosed);
+            let is_leaving = half_closed.is_some_and(|conn| conn.paused & pause::DETACH != 0);
+            let is_waiting = half_closed.is_some();
+            if is_waiting && !is_leaving && !owes_reply(id) {
                 self.begin_flushing(id);
                 if self.slab.get(id).is_some_and(|conn| conn.unsent() == 0) {
                     self.finish_flushing(id);
@@ -228,7 +231,7 @@ impl<P: Slices, M: Send> Sockets<P, M> {
         let mut ids = std::mem::take(&mut self.detaching);
         ids.retain(|&id| {
             let Some(conn) = self.slab.get(id) else { return false };
-            if conn.phase != Phase::Open {
+            if !matches!(conn.phase, Phase::Open | Phase::HalfClosed) {
                 return false;
             }
             if conn.receive != Receive::Idle || conn.unsent() > 0 || owes_reply(id) {

@@ -376,7 +376,8 @@ impl<P: Slices, M: Send> Wire for Sockets<P, M> {
 
     fn detach(&mut self, id: ConnId) {
         let Some(conn) = self.slab.get(id) else { return };
-        if conn.phase == Phase::Open && conn.paused & pause::DETACH == 0 {
+        let is_served = matches!(conn.phase, Phase::Open | Phase::HalfClosed);
+        if is_served && conn.paused & pause::DETACH == 0 {
             self.pause(id, pause::DETACH);
             self.detaching.push(id);
         }
