@@ -272,6 +272,42 @@ fn a_replay_deletes_and_clears() {
 }
 
 #[test]
+fn entries_of_many_shards_are_replayed_together_in_their_order() {
+    let mut mesh = Mesh::new(1, MEMORY_BYTES);
+    let keys: Vec<_> = (0..50).map(|number| format!("key{number}").into_bytes()).collect();
+    let mut entries = Vec::new();
+    for round in 0..4_u8 {
+        for key in &keys {
+            let shard = mesh.core(0).ks.key(key).shard();
+            let is_deleted = round == 2 && key[3] == b'1';
+            let (opcode, value) =
+                if is_deleted { (Opcode::DELETE, vec![]) } else { (Opcode::SET, vec![round]) };
+            if round < 3 || key[3] == b'2' {
+                entries.push((shard, record(opcode, 0, key, &value)));
+            }
+        }
+    }
+    let mut payloads: Vec<_> = entries.iter().map(|(shard, payload)| (*shard, &payload[..])).collect();
+    mesh.core(0).recover_payloads(&payloads).unwrap();
+    // The last batch is wrong in its third payload, behind one that is whole.
+    let set = record(Opcode::SET, 0, &keys[0], b"v");
+    let bad = [&set[..], &set[..5]].concat();
+    let shard = payloads[0].0;
+    payloads.splice(.., [(shard, &set[..]), (shard, &[][..]), (shard, &bad[..])]);
+    let refused = mesh.core(0).recover_payloads(&payloads);
+    assert_eq!(refused, Err((2, ReplayError::Cut { at: set.len() })));
+    mesh.core(0).finish_replay(UnixMillis(5));
+    for key in keys.iter().skip(1) {
+        let expected: &[u8] = match key[3] {
+            b'1' => b"$-1\r\n",
+            b'2' => b"$1\r\n\x03\r\n",
+            _ => b"$1\r\n\x02\r\n",
+        };
+        assert_eq!(get(&mut mesh, key), expected);
+    }
+}
+
+#[test]
 fn a_payload_that_is_none_is_refused_with_its_place() {
     let (mut mesh, key, shard) = one();
     let set = record(Opcode::SET, 0, &key, b"v");

@@ -54,55 +54,90 @@ pub enum ReplayError {
     },
 }
 
-/// A frame of the payload and where it is.
+/// Where a batch begins or an effect stands.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Which of the payloads.
+    payload: usize,
+    /// The byte in it.
+    at: usize,
+}
+
+/// A frame of a payload and where it is.
 #[derive(Clone, Copy)]
 struct Effect<'p> {
-    at: usize,
+    place: Place,
+    shard: ShardId,
     frame: Frame<'p>,
     key: Key<'p>,
 }
 
 impl Core {
-    /// Applies the effects of an entry of a shard's log, or the items of a snapshot. Payloads of one log come in
-    /// their order, logs of one shard oldest first; before [`Core::start_log`], and [`Core::finish_replay`] comes behind the last.
+    /// Applies the effects of an entry of a shard's log, or the items of a snapshot: [`Core::recover_payloads`] with one.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn recover_payload(&mut self, shard: ShardId, payload: &[u8]) -> Result<(), ReplayError> {
+        self.recover_payloads(&[(shard, payload)]).map_err(|(_, error)| error)
+    }
+
+    /// Applies the effects of entries. Payloads of one log come in their order, logs of one shard oldest first; before
+    /// [`Core::start_log`], and [`Core::finish_replay`] comes behind the last. Many at a time are faster: what the next
+    /// effects need is fetched from memory together, whatever entries they are in.
     /// The keyspace's clock is that of the log meanwhile.
     ///
     /// # Errors
-    /// If the payload is malformed, is not of that shard, or does not fit into the memory. Effects before the one that is wrong
-    /// have been applied.
+    /// If a payload is malformed, is not of its shard, or does not fit into the memory, with its place in `payloads`. Some
+    /// of the effects before the one that is wrong have been applied.
     ///
     /// # Panics
     /// If a log has been started: it would be told of its own effects.
-    pub fn recover_payload(&mut self, shard: ShardId, payload: &[u8]) -> Result<(), ReplayError> {
+    pub fn recover_payloads(&mut self, payloads: &[(ShardId, &[u8])]) -> Result<(), (usize, ReplayError)> {
         assert!(self.log.is_none(), "a log is replayed before it is written to");
-        let mut at = 0;
-        while at < payload.len() {
-            at = self.replay_batch(shard, payload, at)?;
+        let mut place = Place { payload: 0, at: 0 };
+        while place.payload < payloads.len() {
+            self.replay_batch(payloads, &mut place)?;
         }
         Ok(())
     }
 
-    fn replay_batch(&mut self, shard: ShardId, payload: &[u8], start: usize) -> Result<usize, ReplayError> {
+    fn replay_batch(
+        &mut self,
+        payloads: &[(ShardId, &[u8])],
+        place: &mut Place,
+    ) -> Result<(), (usize, ReplayError)> {
         let mut batch: [Option<Effect<'_>>; AHEAD] = [None; AHEAD];
-        let mut at = start;
-        for slot in &mut batch {
-            if at >= payload.len() {
-                break;
+        let mut len = 0;
+        while let Some(&(shard, payload)) = payloads.get(place.payload)
+            && len < AHEAD
+        {
+            if place.at == payload.len() {
+                *place = Place { payload: place.payload + 1, at: 0 };
+                continue;
             }
+            let at = place.at;
+            let refuse = |error| (place.payload, error);
             let decoded = native::decode(&payload[at..], &NativeLimits::FORMAT);
-            let decoded = decoded.map_err(|error| ReplayError::Frame { at, error })?;
-            let Some((frame, bytes)) = decoded else { return Err(ReplayError::Cut { at }) };
-            let key = self.replayed_key(shard, &frame, at)?;
-            *slot = Some(Effect { at, frame, key });
-            at += bytes;
+            let decoded = decoded.map_err(|error| refuse(ReplayError::Frame { at, error }))?;
+            let Some((frame, bytes)) = decoded else { return Err(refuse(ReplayError::Cut { at })) };
+            let key = self.replayed_key(shard, &frame, at).map_err(refuse)?;
+            batch[len] = Some(Effect { place: *place, shard, frame, key });
+            len += 1;
+            place.at += bytes;
         }
-        for effect in batch.iter_mut().map_while(Option::as_mut) {
+        for effect in batch[..len].iter_mut().flatten() {
             self.ks.prefetch_item(&mut effect.key);
         }
-        for effect in batch.iter().map_while(Option::as_ref) {
-            self.replay(shard, effect)?;
+        for effect in batch[..len].iter().flatten() {
+            self.replay(effect).map_err(|error| {
+                let Place { payload, at } = effect.place;
+                (payload, ReplayError::Write { at, error })
+            })?;
         }
-        Ok(at)
+        Ok(())
     }
 
     /// Checks a frame and starts to fetch its key's bucket.
@@ -125,10 +160,10 @@ impl Core {
         Ok(key)
     }
 
-    fn replay(&mut self, shard: ShardId, effect: &Effect<'_>) -> Result<(), ReplayError> {
-        let Effect { at, frame, key } = effect;
+    fn replay(&mut self, effect: &Effect<'_>) -> Result<(), WriteError> {
+        let Effect { frame, key, .. } = effect;
         let deadline = Deadline::from_raw(frame.deadline);
-        let result = match frame.opcode {
+        match frame.opcode {
             Opcode::SET => self.ks.set(key, frame.value, deadline),
             Opcode::TOUCH => self.ks.set_deadline(key, deadline).map(|_| ()),
             Opcode::DELETE => {
@@ -136,14 +171,13 @@ impl Core {
                 Ok(())
             }
             Opcode::CLEAR => {
-                self.ks.clear_shard(shard);
+                self.ks.clear_shard(effect.shard);
                 Ok(())
             }
             _ => {
                 self.ks.set_now(UnixMillis(frame.deadline));
                 Ok(())
             }
-        };
-        result.map_err(|error| ReplayError::Write { at: *at, error })
+        }
     }
 }

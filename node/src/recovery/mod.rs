@@ -10,7 +10,7 @@ mod found;
 mod progress;
 mod read_ahead;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pinnace_core::Core;
@@ -27,6 +27,10 @@ use read_ahead::{Job, ReadAhead};
 
 /// Bytes of a snapshot that are read at a time.
 const SNAPSHOT_PIECE_BYTES: u64 = 4 << 20;
+
+/// Entries of so many bytes are applied together: enough to fetch ahead over many small ones, few enough to be still in
+/// the cache from when their checksum was taken.
+const BATCH_BYTES: usize = 32 << 10;
 
 /// What one core recovers from.
 #[derive(Clone, Debug)]
@@ -61,6 +65,36 @@ struct Chosen<'a> {
     section: SectionEntry,
 }
 
+/// Entries of a segment that are to be applied.
+#[derive(Default)]
+struct Batch<'b> {
+    payloads: Vec<(ShardId, &'b [u8])>,
+    /// Where in the file the commit of each begins.
+    offsets: Vec<u64>,
+    bytes: usize,
+    /// Those that have been applied.
+    entries: u64,
+}
+
+impl<'b> Batch<'b> {
+    fn add(&mut self, shard: ShardId, payload: &'b [u8], offset: u64) {
+        self.payloads.push((shard, payload));
+        self.offsets.push(offset);
+        self.bytes += payload.len();
+    }
+
+    fn apply(&mut self, core: &mut Core, path: &Path) -> Result<(), Failure> {
+        core.recover_payloads(&self.payloads).map_err(|(entry, error)| {
+            damage::payload(error, |error| damage::records(path, self.offsets[entry], error))
+        })?;
+        self.entries += self.payloads.len() as u64;
+        self.payloads.clear();
+        self.offsets.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
 impl Source {
     /// Applies everything to `core`.
     ///
@@ -78,8 +112,8 @@ impl Source {
             log.skip_covered(snapshot.info.log_position());
         }
         let order = merge(&logs);
-        let jobs = chosen.iter().map(section_job).chain(segment_jobs(&logs, &order)?);
-        let jobs: Vec<Job> = jobs.collect();
+        let mut jobs: Vec<Job> = chosen.iter().map(section_job).collect();
+        jobs.extend(segment_jobs(&logs, &order, self.is_mixed)?);
         self.progress.add_total(jobs.iter().map(|job| job.bytes).sum());
         let pieces = ReadAhead::start(jobs)?;
         for chosen in &chosen {
@@ -106,7 +140,7 @@ impl Source {
     }
 
     /// The directories below `root` that may hold shards of this core.
-    fn directories(&self, root: &std::path::Path) -> Result<Vec<(CoreId, PathBuf)>, Failure> {
+    fn directories(&self, root: &Path) -> Result<Vec<(CoreId, PathBuf)>, Failure> {
         if self.is_mixed {
             return core_directories(root).map_err(|error| Failure::Disk(error.to_string()));
         }
@@ -184,12 +218,12 @@ impl Source {
         bytes: &[u8],
     ) -> Result<u64, Failure> {
         let directory = core_directory(&self.log_dir, log.core);
+        let path = &log.files[segment].0;
         log.reader.begin_segment(segment).map_err(|error| damage::log(&directory, &error))?;
-        let mut entries = 0;
+        let mut batch = Batch::default();
         while let Some(commit) =
             log.reader.next_commit(bytes).map_err(|error| damage::log(&directory, &error))?
         {
-            let path = &log.files[segment].0;
             let refuse = |error: &dyn std::fmt::Display| damage::records(path, commit.offset, error);
             for record in commit.records() {
                 if record.group.0 >= self.shards.shard_count() {
@@ -200,13 +234,15 @@ impl Source {
                 }
                 let verdict = groups.accept(&record).map_err(|error| refuse(&error))?;
                 if verdict == Verdict::Apply && record.kind == RecordKind::Entry {
-                    core.recover_payload(record.group, record.payload)
-                        .map_err(|error| damage::payload(error, refuse))?;
-                    entries += 1;
+                    batch.add(record.group, record.payload, commit.offset);
                 }
             }
+            if batch.bytes >= BATCH_BYTES {
+                batch.apply(core, path)?;
+            }
         }
-        Ok(entries)
+        batch.apply(core, path)?;
+        Ok(batch.entries)
     }
 
     fn end_log(&self, log: FoundLog, recovered: &mut Recovered) {
@@ -254,16 +290,17 @@ fn section_job(chosen: &Chosen<'_>) -> Job {
         bytes: chosen.section.bytes,
         piece_bytes: SNAPSHOT_PIECE_BYTES,
         is_synced: false,
+        is_read_once: true,
     }
 }
 
-fn segment_jobs(logs: &[FoundLog], order: &[(usize, usize)]) -> Result<Vec<Job>, Failure> {
+fn segment_jobs(logs: &[FoundLog], order: &[(usize, usize)], is_mixed: bool) -> Result<Vec<Job>, Failure> {
     let job = |&(log, segment): &(usize, usize)| {
         let path = logs[log].files[segment].0.clone();
         let bytes = std::fs::metadata(&path)
             .map_err(|error| Failure::Disk(format!("cannot read {}: {error}", path.display())))?
             .len();
-        Ok(Job { path, offset: 0, bytes, piece_bytes: bytes, is_synced: true })
+        Ok(Job { path, offset: 0, bytes, piece_bytes: bytes, is_synced: true, is_read_once: !is_mixed })
     };
     order.iter().map(job).collect()
 }
