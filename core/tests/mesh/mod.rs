@@ -1,6 +1,8 @@
 //! The cores of a node in one thread: no socket, no clock, mail delivered by hand.
 #![allow(dead_code, reason = "every test binary has its own copy and uses what it needs")]
 
+pub mod order;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -30,8 +32,11 @@ struct TestWire {
     paused: BTreeSet<ConnId>,
     /// Connections that the core gives up, for the test to report detached.
     leaving: Vec<ConnId>,
-    /// The place that the next attached socket gets.
+    /// The place that the next attached socket gets, if the test has named one.
     vacant: Option<ConnId>,
+    /// Places that were let go, and sockets that came with the place they got; see `order`.
+    free: Vec<ConnId>,
+    arrived: Vec<(u64, ConnId)>,
 }
 
 impl Wire for TestWire {
@@ -64,8 +69,9 @@ impl Wire for TestWire {
         self.leaving.push(conn);
     }
 
-    fn attach(&mut self, _: DetachedSocket) -> ConnId {
-        let conn = self.vacant.take().expect("the test has named a place for it");
+    fn attach(&mut self, socket: DetachedSocket) -> ConnId {
+        let conn = self.vacant.take().unwrap_or_else(|| self.place());
+        self.arrived.push((socket.handle, conn));
         self.out.insert(conn, OutBuf::new());
         conn
     }
@@ -386,6 +392,15 @@ impl Mesh {
 
     /// Takes the replies that have come.
     pub fn take(&mut self, client: Client) -> Vec<u8> {
+        let bytes = self.take_silently(client);
+        if bytes.len() as u64 > Limits::DEFAULT.output_pause_bytes {
+            self.turn(client.core, &[Event::Drained { conn: client.conn }]);
+        }
+        bytes
+    }
+
+    /// The same without telling the core.
+    fn take_silently(&mut self, client: Client) -> Vec<u8> {
         let out = self.cores[client.core].1.out.get_mut(&client.conn).expect("the connection is open");
         let mut bytes = Vec::new();
         for part in out.take_parts() {
@@ -395,9 +410,6 @@ impl Mesh {
                     (0..value.slice_count()).for_each(|index| bytes.extend_from_slice(value.slice(index)));
                 }
             }
-        }
-        if bytes.len() as u64 > Limits::DEFAULT.output_pause_bytes {
-            self.turn(client.core, &[Event::Drained { conn: client.conn }]);
         }
         bytes
     }
