@@ -45,10 +45,11 @@ pub(crate) struct Segments {
     current: Cell<SegmentNumber>,
     /// Open files, from the one that is written to.
     files: RefCell<BTreeMap<SegmentNumber, Rc<DiskFile>>>,
-    /// Complete segments, the oldest first: before they are superfluous, and after.
+    /// Complete segments that are needed, the oldest first.
     kept: RefCell<VecDeque<(SegmentNumber, PathBuf)>>,
-    spares: RefCell<Vec<PathBuf>>,
-    doomed: RefCell<Vec<PathBuf>>,
+    /// Those that are not needed any more, the oldest first. They go in this order, so that what a crash leaves is always
+    /// one piece of the log up to its end.
+    freed: RefCell<VecDeque<PathBuf>>,
     shortage: RefCell<Option<String>>,
     bell: Bell,
     /// Rung when a segment has become ready.
@@ -73,8 +74,7 @@ impl Segments {
             current: Cell::new(before_first),
             files: RefCell::default(),
             kept: RefCell::new(kept.into()),
-            spares: RefCell::default(),
-            doomed: RefCell::default(),
+            freed: RefCell::default(),
             shortage: RefCell::default(),
             bell: Bell::default(),
             ready_bell: Bell::default(),
@@ -118,17 +118,12 @@ impl Segments {
         let mut kept = self.kept.borrow_mut();
         while kept.front().is_some_and(|(number, _)| *number < before) {
             let Some((_, path)) = kept.pop_front() else { break };
-            let mut spares = self.spares.borrow_mut();
-            if self.is_whole(&path) && spares.len() < SPARES_MAX {
-                spares.push(path);
-            } else {
-                self.doomed.borrow_mut().push(path);
-            }
+            self.freed.borrow_mut().push_back(path);
         }
         self.bell.ring();
     }
 
-    /// Bytes of complete segments that are still needed.
+    /// Complete segments that are still needed.
     pub(crate) fn kept_count(&self) -> usize {
         self.kept.borrow().len()
     }
@@ -154,7 +149,7 @@ impl Segments {
     /// Whatever is not a want of space.
     pub(crate) async fn run(self: Rc<Self>, tell: &dyn Fn()) -> Result<(), DiskError> {
         while !self.is_stopping.get() {
-            self.remove_doomed().await?;
+            self.remove_freed().await?;
             if self.ready_through.get().0 >= self.current.get().0 + self.ahead() {
                 self.bell.rung().await;
                 continue;
@@ -181,9 +176,15 @@ impl Segments {
         Ok(())
     }
 
-    async fn remove_doomed(&self) -> Result<(), DiskError> {
+    /// Removes what is not kept for later use: all but the last few, and what has another size.
+    async fn remove_freed(&self) -> Result<(), DiskError> {
         loop {
-            let Some(path) = self.doomed.borrow_mut().pop() else { return Ok(()) };
+            let has_few = self.freed.borrow().len() <= SPARES_MAX;
+            let path = match self.freed.borrow_mut().front() {
+                Some(path) if !has_few || !self.is_whole(path) => path.clone(),
+                _ => return Ok(()),
+            };
+            self.freed.borrow_mut().pop_front();
             glommio::io::remove(&path).await.map_err(DiskError::glommio("remove", &path))?;
         }
     }
@@ -204,7 +205,8 @@ impl Segments {
     }
 
     async fn spare_or_new(&self) -> Result<Rc<DiskFile>, DiskError> {
-        let spare = self.spares.borrow_mut().pop();
+        let has_spare = self.freed.borrow().front().is_some_and(|path| self.is_whole(path));
+        let spare = if has_spare { self.freed.borrow_mut().pop_front() } else { None };
         match spare {
             Some(spare) => Ok(Rc::new(DiskFile::open(&spare, self.access).await?)),
             None => self.make().await,

@@ -48,6 +48,8 @@ struct Shared {
     jobs: RefCell<VecDeque<Job>>,
     done: RefCell<VecDeque<SnapshotDone>>,
     bell: Bell,
+    /// Files with smaller numbers stay.
+    kept_before: Cell<u64>,
     is_stopping: Cell<bool>,
     notify: Notify,
 }
@@ -88,6 +90,7 @@ impl SnapshotDisk {
             jobs: RefCell::default(),
             done: RefCell::default(),
             bell: Bell::default(),
+            kept_before: Cell::default(),
             is_stopping: Cell::default(),
             notify,
         });
@@ -104,6 +107,12 @@ impl SnapshotDisk {
     /// If the directory cannot be read.
     pub fn next_number(&self) -> Result<u64, DiskError> {
         Ok(snapshots(&self.shared.directory)?.last().map_or(1, |(number, _)| number + 1))
+    }
+
+    /// Files with numbers below this one stay although a newer one is complete: they may hold shards that the newer one does
+    /// not. 0: none.
+    pub fn keep_before(&self, number: u64) {
+        self.shared.kept_before.set(number);
     }
 
     /// Begins a file; one that was begun before has ended or was abandoned.
@@ -195,7 +204,8 @@ impl Shared {
         file.sync().await?;
         file.rename(&numbered_path(&self.directory, number, SNAPSHOT)).await?;
         sync_names(&self.directory).await?;
-        for (_, path) in snapshots(&self.directory)?.iter().filter(|(older, _)| *older < number) {
+        let superfluous = self.kept_before.get()..number;
+        for (_, path) in snapshots(&self.directory)?.iter().filter(|(older, _)| superfluous.contains(older)) {
             remove(path);
         }
         Ok(())
@@ -301,6 +311,21 @@ mod tests {
             let content = std::fs::read(directory.join("0000000000000002.snap")).unwrap();
             assert_eq!(content, [vec![0; BLOCK], vec![1; BLOCK]].concat());
             assert_eq!(disk.disk.next_number().unwrap(), 3);
+        });
+    }
+
+    #[test]
+    fn files_that_may_hold_other_shards_stay_until_they_need_not() {
+        with_directory("snapshots-kept", async |directory| {
+            let disk = Watched::open(&directory).await;
+            assert!(matches!(disk.make(1, 1).await, SnapshotDone::Complete(1)));
+            disk.disk.keep_before(2);
+            assert!(matches!(disk.make(2, 1).await, SnapshotDone::Complete(2)));
+            assert!(matches!(disk.make(3, 1).await, SnapshotDone::Complete(3)));
+            assert_eq!(names(&directory), ["0000000000000001.snap", "0000000000000003.snap"]);
+            disk.disk.keep_before(0);
+            assert!(matches!(disk.make(4, 1).await, SnapshotDone::Complete(4)));
+            assert_eq!(names(&directory), ["0000000000000004.snap"]);
         });
     }
 

@@ -225,6 +225,16 @@ impl LogReader {
         self.segments.drain(..last.map_or(0, |last| last + 1));
     }
 
+    /// The log may begin anywhere up to `position`, to which a snapshot covers it, since segments before were removed. Those
+    /// that are still there are read: not every group in them need be one of that snapshot.
+    ///
+    /// # Panics
+    /// If a segment was begun.
+    pub fn begin_within(&mut self, position: LogPosition) {
+        assert!(self.at.is_none(), "a log begins before the first segment is read");
+        (self.covered, self.position) = (position, position);
+    }
+
     /// Turns to the segment at `index` of [`Self::segments`].
     ///
     /// # Panics
