@@ -13,7 +13,7 @@ use pinnace_protocol::OutBuf;
 use pinnace_protocol::native::NativeLimits;
 use pinnace_protocol::resp::RespLimits;
 use pinnace_protocol::wire::{Event, Service, TurnResult, TurnTime, Wire};
-use pinnace_types::{ConnId, CoreId, Prng, UnixMillis};
+use pinnace_types::{ConnId, CoreId, Prng, ShardId, UnixMillis};
 
 use crate::answer::Answer;
 use crate::batch::{Batch, Sources};
@@ -178,6 +178,12 @@ impl Core {
     #[must_use]
     pub fn core_count(&self) -> u16 {
         self.config.shards.core_count()
+    }
+
+    /// The shards of this core, in their order.
+    pub fn own_shards(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let (core, shards) = (self.config.core, self.config.shards);
+        (0..shards.shard_count()).map(ShardId).filter(move |&shard| shards.core_of(shard) == core)
     }
 
     /// The session of a connection.

@@ -8,7 +8,7 @@ use mesh::{Client, Mesh};
 use pinnace_core::{Durability, SnapshotEffect, SnapshotSetup};
 use pinnace_engine::Keyspace;
 use pinnace_protocol::native::{self, NativeLimits, Opcode};
-use pinnace_types::{CommitNumber, Deadline, LogIndex, Prng, ShardId, UnixMillis};
+use pinnace_types::{CommitNumber, Deadline, LogIndex, LogPosition, Prng, ShardId, UnixMillis};
 use pinnace_wal::snapshot::{SnapshotEvent, SnapshotReader, Trailer, read_footer};
 use pinnace_wal::{CommitHeader, RecordHeader};
 
@@ -18,7 +18,15 @@ const MIB: u64 = 1 << 20;
 type State = BTreeMap<Vec<u8>, (Vec<u8>, Deadline)>;
 
 fn setup() -> SnapshotSetup {
-    SnapshotSetup { node_id: 5, run_number: 1, nonce: 77, first_number: 3, interval_ms: 0, log_bytes: 0 }
+    SnapshotSetup {
+        node_id: 5,
+        run_number: 1,
+        nonce: 77,
+        first_number: 3,
+        interval_ms: 0,
+        log_bytes: 0,
+        covered: LogPosition(0),
+    }
 }
 
 /// The files of one core.

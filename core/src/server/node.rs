@@ -14,6 +14,7 @@ use crate::core::Core;
 use crate::durability::Durability;
 use crate::effects::Effect;
 use crate::gather::{Continuation, Outcome, SessionRef};
+use crate::snapshot::WhenSaved;
 
 const QUICK: Flags = INFORMATION.and(Flags::FAST);
 const REPLICATION: Flags = Flags::ADMIN.and(Flags::NOSCRIPT).and(Flags::STALE);
@@ -197,8 +198,8 @@ fn no_cluster(core: &mut Core, out: &mut Vec<u8>) -> Outcome {
     fail(core, out, super::cluster::NO_CLUSTER)
 }
 
-/// SAVE is refused, since nothing can be saved; without it the node stops as on SIGTERM.
-fn shutdown(core: &mut Core, _session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
+/// With SAVE a snapshot is made first, and the node goes on if that fails; without it the node stops as on SIGTERM.
+fn shutdown(core: &mut Core, session: SessionRef, args: Args<'_>, out: &mut Vec<u8>) -> Outcome {
     let has = |name: &[u8]| args.iter().skip(1).any(|arg| arg.eq_ignore_ascii_case(name));
     const KNOWN: [&[u8]; 5] = [b"save", b"nosave", b"now", b"force", b"abort"];
     let known = args.iter().skip(1).all(|arg| KNOWN.iter().any(|name| arg.eq_ignore_ascii_case(name)));
@@ -209,11 +210,26 @@ fn shutdown(core: &mut Core, _session: SessionRef, args: Args<'_>, out: &mut Vec
         return fail(core, out, "ERR No shutdown in progress.");
     }
     if has(b"save") {
-        return fail(core, out, "ERR Errors trying to SHUTDOWN. Check logs.");
+        if !core.has_snapshots() {
+            return fail(core, out, "ERR Errors trying to SHUTDOWN. Check logs.");
+        }
+        // One that is under way may lack what was written since: another follows it.
+        core.begin_all_snapshots();
+        core.wait_for_snapshots(session.conn, WhenSaved::Shutdown);
+        resp::simple(out, "OK");
+        return Outcome::ReplyAt { monotonic_ns: u64::MAX };
     }
-    for to in (0..core.core_count()).map(CoreId).filter(|to| *to != core.config.core).collect::<Vec<_>>() {
-        core.send_control(to, Control::Shutdown);
-    }
-    core.effect(Effect::Shutdown);
+    core.shut_down();
     Outcome::Replied
+}
+
+impl Core {
+    /// Stops the node cleanly.
+    pub(crate) fn shut_down(&mut self) {
+        let own = self.config.core;
+        for to in (0..self.core_count()).map(CoreId).filter(|&to| to != own) {
+            self.send_control(to, Control::Shutdown);
+        }
+        self.effect(Effect::Shutdown);
+    }
 }

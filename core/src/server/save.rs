@@ -6,6 +6,7 @@ use super::reply::{ADMIN, SYNTAX_ERROR, doc, fail, session};
 use crate::command::{CommandSpec, Flags};
 use crate::core::Core;
 use crate::gather::{Outcome, SessionRef};
+use crate::snapshot::WhenSaved;
 
 const COST: &str = "O(N) for N keys, in the background";
 const IN_PROGRESS: &str = "ERR Background save already in progress";
@@ -52,7 +53,7 @@ fn save(core: &mut Core, session: SessionRef, _args: Args<'_>, out: &mut Vec<u8>
         return fail(core, out, text);
     }
     core.begin_all_snapshots();
-    core.wait_for_snapshots(session.conn);
+    core.wait_for_snapshots(session.conn, WhenSaved::Reply);
     resp::simple(out, "OK");
     // Until all cores are done.
     Outcome::ReplyAt { monotonic_ns: u64::MAX }

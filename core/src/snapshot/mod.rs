@@ -15,13 +15,13 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use pinnace_types::{CommitNumber, LogIndex, ShardId, Term, UnixMillis};
+use pinnace_types::{CommitNumber, LogIndex, LogPosition, ShardId, Term, UnixMillis};
 use pinnace_wal::snapshot::{SnapshotInfo, SnapshotWriter};
 
 use crate::core::Core;
 use pass::{Before, Pass, Tail};
 pub(crate) use status::PassStatus;
-pub(crate) use status::Statuses;
+pub(crate) use status::{Statuses, WhenSaved};
 
 /// Frames are put together to pieces of this size, each with its own checksum.
 const PIECE_BYTES: usize = 64 << 10;
@@ -54,6 +54,8 @@ pub struct SnapshotSetup {
     pub interval_ms: u64,
     /// A snapshot is made when the log has grown by this since the last one; 0: whatever it grows.
     pub log_bytes: u64,
+    /// To where the last snapshot of earlier runs covers the log.
+    pub covered: LogPosition,
 }
 
 /// What the node is to do for a snapshot, in this order.
@@ -115,7 +117,7 @@ pub(crate) struct Snapshots {
 impl Core {
     /// Makes snapshots possible. After the start of the log, if there is one, and before anything is served.
     pub fn enable_snapshots(&mut self, setup: SnapshotSetup) {
-        let next_number = setup.first_number;
+        let (next_number, covered_position) = (setup.first_number, setup.covered.0);
         self.snapshots = Some(Box::new(Snapshots {
             setup,
             next_number,
@@ -123,7 +125,7 @@ impl Core {
             effects: VecDeque::new(),
             unwritten: 0,
             spare: Vec::new(),
-            covered_position: self.log_end(),
+            covered_position,
             covered_changes: self.changes(),
             begun_changes: 0,
             begun_position: 0,
@@ -355,7 +357,7 @@ impl Core {
         let by_time = setup.interval_ms > 0 && waited_ns >= setup.interval_ms.saturating_mul(1_000_000);
         let by_log = setup.log_bytes > 0
             && log_end.saturating_sub(snapshots.covered_position) >= setup.log_bytes
-            && waited_ns >= RETRY_NS;
+            && (waited_ns >= RETRY_NS || self.has_snapshot_worked());
         if changed && (by_time || by_log) {
             self.begin_snapshot();
         }
@@ -384,5 +386,5 @@ impl Core {
     }
 }
 
-/// A log that has grown too large is not tried to be made smaller more often than this: the last try may have failed.
+/// When a snapshot has failed, a log that is too large is not tried to be made smaller before this time.
 const RETRY_NS: u64 = 5_000_000_000;

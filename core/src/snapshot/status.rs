@@ -20,6 +20,15 @@ pub(crate) struct PassStatus {
     pub(crate) took_ms: Option<u64>,
 }
 
+/// What follows when the snapshots that a connection waits for are complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhenSaved {
+    /// It is told.
+    Reply,
+    /// The node stops.
+    Shutdown,
+}
+
 /// The snapshots of all cores.
 pub(crate) struct Statuses {
     cores: Vec<PassStatus>,
@@ -30,8 +39,8 @@ pub(crate) struct Statuses {
     asked: Vec<u64>,
     serving: Vec<u64>,
     served: Vec<u64>,
-    /// Connections that have sent SAVE.
-    waiting: Vec<ConnId>,
+    /// Connections that have sent SAVE, or SHUTDOWN SAVE.
+    waiting: Vec<(ConnId, WhenSaved)>,
     /// Whether every snapshot that ended since they began to wait is good.
     all_ok: bool,
 }
@@ -107,8 +116,8 @@ impl Core {
     }
 
     /// The reply to a connection that has sent SAVE comes when all cores are done.
-    pub(crate) fn wait_for_snapshots(&mut self, conn: ConnId) {
-        self.statuses.waiting.push(conn);
+    pub(crate) fn wait_for_snapshots(&mut self, conn: ConnId, then: WhenSaved) {
+        self.statuses.waiting.push((conn, then));
     }
 
     /// Somebody wants a snapshot of what there is now.
@@ -126,11 +135,14 @@ impl Core {
             return;
         }
         let is_ok = std::mem::replace(&mut self.statuses.all_ok, true);
-        for conn in std::mem::take(&mut self.statuses.waiting) {
+        for (conn, then) in std::mem::take(&mut self.statuses.waiting) {
             if let Some((.., reply)) = self.delayed_replies.iter_mut().find(|(delayed, ..)| *delayed == conn)
                 && !is_ok
             {
                 *reply = SAVE_FAILED.to_vec();
+            }
+            if then == WhenSaved::Shutdown && is_ok {
+                self.shut_down();
             }
             // Time goes on with the next turn: the reply is due then.
             if let Some(session) = self.session_mut(conn) {
@@ -169,6 +181,11 @@ impl Core {
             self.send_control(to, Control::Snapshot(SnapshotNews { status, served }));
         }
         self.on_pass_status(own, status, self.statuses.served[own.index()]);
+    }
+
+    /// Whether this core's last snapshot is good, or there was none.
+    pub(super) fn has_snapshot_worked(&self) -> bool {
+        self.statuses.cores[self.config.core.index()].is_ok
     }
 
     /// Whether somebody has asked for a snapshot since the last one began.
