@@ -4,13 +4,14 @@
 //! is told while somebody waits for them.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use pinnace_core::{Core, Mail};
 use pinnace_driver::{DriverSettings, OtherWork};
 use pinnace_engine::PinnedValue;
 use pinnace_protocol::wire::Wire;
-use pinnace_types::CommitNumber;
+use pinnace_types::{CommitNumber, LogPosition, SegmentNumber};
 use pinnace_wal_disk::{DiskError, LogDisk};
 
 use crate::failure::Failure;
@@ -31,18 +32,27 @@ pub(crate) struct CoreLog {
     /// What the core knows to be synced.
     told: CommitNumber,
     last_commit_ns: u64,
+    /// Where each segment begins, the oldest first, the one that is written to included.
+    begins: VecDeque<(LogPosition, SegmentNumber)>,
     /// The commit that must be synced before the core may stop, once it is asked to.
     stop_after: Cell<Option<CommitNumber>>,
 }
 
 impl CoreLog {
-    pub(crate) fn new(disk: LogDisk, settings: Rc<DriverSettings>, is_sync: bool) -> Self {
+    /// `begins`: where the segments begin that there are, in their order.
+    pub(crate) fn new(
+        disk: LogDisk,
+        settings: Rc<DriverSettings>,
+        is_sync: bool,
+        begins: Vec<(LogPosition, SegmentNumber)>,
+    ) -> Self {
         Self {
             disk,
             settings,
             is_sync,
             told: CommitNumber(0),
             last_commit_ns: 0,
+            begins: begins.into(),
             stop_after: Cell::new(None),
         }
     }
@@ -91,8 +101,38 @@ impl CoreLog {
     }
 
     fn submit(&mut self, core: &mut Core, now_ns: u64) {
-        self.disk.submit(|out| core.take_commit(out));
+        let begins = &mut self.begins;
+        self.disk.submit(|out| {
+            let sealed = core.take_commit(out)?;
+            if sealed.offset == 0 {
+                begins.push_back((sealed.position, sealed.segment));
+            }
+            Some(sealed)
+        });
         self.last_commit_ns = now_ns;
+    }
+
+    /// Everything up to this commit has been submitted.
+    pub(crate) fn submitted(&self) -> CommitNumber {
+        self.disk.submitted()
+    }
+
+    /// Whether everything up to a commit is synced; if not, that is begun without waiting for its time.
+    pub(crate) fn is_synced(&self, through: CommitNumber) -> bool {
+        if self.disk.synced() < through {
+            self.disk.sync_soon();
+        }
+        self.disk.synced() >= through
+    }
+
+    /// What stands before a position is not needed any more: segments that end there or before may be used again.
+    pub(crate) fn forget(&mut self, before: LogPosition) {
+        while self.begins.get(1).is_some_and(|(begin, _)| *begin <= before) {
+            self.begins.pop_front();
+        }
+        if let Some((_, segment)) = self.begins.front() {
+            self.disk.recycle(*segment);
+        }
     }
 
     /// Whether a core that is asked to stop can: everything that it has committed when it was asked first is synced and

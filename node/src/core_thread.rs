@@ -21,6 +21,7 @@ use pinnace_wal::{LogLimits, LogStart, LogWriter, Run};
 use pinnace_wal_disk::{LogDisk, LogDiskConfig, SyncPolicy, core_directory};
 
 use crate::core_log::CoreLog;
+use crate::core_snapshots::{CoreSnapshots, SnapshotSeed};
 use crate::failure::Failure;
 use crate::host;
 use crate::recovery::{Recovered, Source};
@@ -67,6 +68,7 @@ pub(crate) struct LogSeed {
     pub(crate) run: Run,
     pub(crate) segment_bytes: u64,
     pub(crate) policy: SyncPolicy,
+    pub(crate) snapshots: SnapshotSeed,
     /// Recover, report, and end.
     pub(crate) is_replay_only: bool,
 }
@@ -119,14 +121,16 @@ impl CoreSeed {
         .map_err(|error| {
             Failure::Memory(format!("the memory of a core cannot be set up: {error}; change --memory"))
         })?;
-        let mut log = None;
+        let (mut log, mut snapshots) = (None, None);
         if let Some(seed) = self.log.take() {
             let Some(recovered) = seed.recover(&mut core)? else { return Ok(()) };
-            log = Some(seed.open(&mut core, recovered, driver.waker(), settings).await?);
+            let (snapshot_seed, covered) = (seed.snapshots.clone(), recovered.covered);
+            log = Some(seed.open(&mut core, recovered, driver.waker(), Rc::clone(&settings)).await?);
+            snapshots = Some(snapshot_seed.open(&mut core, covered, driver.waker(), settings).await?);
         }
         // Nobody listens only when the process is ending already.
         let _ = reports.send(Report::Ready);
-        let mut served = driver.run(Stoppable { core, stop: self.stop, log }).await?;
+        let mut served = driver.run(Stoppable { core, stop: self.stop, log, snapshots }).await?;
         match served.log {
             Some(log) => log.close(&mut served.core).await,
             None => Ok(()),
@@ -195,7 +199,9 @@ impl LogSeed {
         core.with_log(|log| log.on_segment_ready(disk.ready_through()));
         disk.submit(|out| core.with_log(|log| log.seal_marker(out)).flatten());
         disk.settle().await.map_err(|error| Failure::Disk(error.to_string()))?;
-        Ok(CoreLog::new(disk, settings, self.durability == Durability::Sync))
+        let mut begins = recovered.begins;
+        begins.push((recovered.position, recovered.next_segment));
+        Ok(CoreLog::new(disk, settings, self.durability == Durability::Sync, begins))
     }
 }
 
@@ -230,6 +236,7 @@ struct Stoppable {
     core: Core,
     stop: Arc<AtomicBool>,
     log: Option<CoreLog>,
+    snapshots: Option<CoreSnapshots>,
 }
 
 impl Service for Stoppable {
@@ -250,6 +257,9 @@ impl Service for Stoppable {
         if let Some(log) = &mut self.log {
             log.before_turn(&mut self.core, wire);
         }
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.before_turn(&mut self.core, self.log.as_mut());
+        }
         let mut result = self.core.on_turn(time, events, wire);
         // The waker that follows the store gives the core this turn, and orders the two.
         result.stop |= self.stop.load(Ordering::Relaxed);
@@ -257,6 +267,9 @@ impl Service for Stoppable {
             let wake_after_ms = log.after_turn(&mut self.core, time.monotonic_ns);
             result.wake_after_ms = result.wake_after_ms.into_iter().chain(wake_after_ms).min();
             result.stop = result.stop && log.may_stop(&mut self.core, time.monotonic_ns);
+        }
+        if let Some(snapshots) = &mut self.snapshots {
+            snapshots.after_turn(&mut self.core, self.log.as_ref());
         }
         result
     }

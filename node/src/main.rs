@@ -9,6 +9,7 @@ mod banner;
 mod cli;
 mod config;
 mod core_log;
+mod core_snapshots;
 mod core_thread;
 mod data_dir;
 mod failure;

@@ -14,10 +14,11 @@ use pinnace_driver::{ConnectionBudget, DriverConfig, DriverError, DriverTuning, 
 use pinnace_engine::{EngineConfig, MemoryPolicy};
 use pinnace_types::{CoreId, HashSeed, UnixMillis};
 use pinnace_wal::Run;
-use pinnace_wal_disk::SyncPolicy;
+use pinnace_wal_disk::{SyncPolicy, core_directory};
 
 use crate::banner::banner;
 use crate::config::{Config, Durability, LogFormat, Policy, Settings};
+use crate::core_snapshots::SnapshotSeed;
 use crate::core_thread::{CoreSeed, LogSeed, Report};
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
@@ -163,6 +164,15 @@ fn give_logs(
                     every: settings.wal_sync_interval.0,
                     bytes: settings.wal_sync_bytes.0,
                 },
+            },
+            snapshots: SnapshotSeed {
+                directory: core_directory(&settings.data_dir.join("snapshots"), seed.core()),
+                node_id: data.identity.node_id,
+                run_number: data.identity.run,
+                nonce: random_u64()?,
+                interval_ms: u64::try_from(settings.snapshot_interval.0.as_millis()).unwrap_or(u64::MAX),
+                log_bytes: settings.snapshot_log_size.0.div_ceil(u64::from(seed.shards.core_count())),
+                is_mixed: data.identity.mixed,
             },
             is_replay_only: task == Task::Replay,
         });

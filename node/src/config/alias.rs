@@ -11,6 +11,7 @@ pub(super) fn resolve(key: &str, value: Value) -> (String, Value) {
             ("durability", renamed(value, &[("always", "sync"), ("periodic", "async"), ("never", "none")]))
         }
         "fsync_interval_ms" => ("wal_sync_interval", with_unit(value, "ms")),
+        "wal_max_size_mb" => ("snapshot_log_size", with_unit(value, "mb")),
         key => (key, value),
     };
     (key.to_owned(), value)

@@ -146,6 +146,16 @@ pub(crate) struct Layer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) wal_sync_bytes: Option<ByteSize>,
 
+    /// Make a snapshot so long after the last one if anything was written; 0: never for that reason [default: 0]
+    #[arg(long, global = true, value_name = "SPAN", help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshot_interval: Option<Span>,
+
+    /// Make a snapshot when the logs have grown by this since the last one; 0: never for that reason [default: 1gb]
+    #[arg(long, global = true, value_name = "SIZE", help_heading = "Data")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshot_log_size: Option<ByteSize>,
+
     /// Allow DEBUG SLEEP and its kin [default: false]
     #[arg(
         long,

@@ -42,6 +42,9 @@ pub(crate) struct Settings {
     pub(crate) wal_segment_size: ByteSize,
     pub(crate) wal_sync_interval: Span,
     pub(crate) wal_sync_bytes: ByteSize,
+    pub(crate) snapshot_interval: Span,
+    /// Of all cores together; each has an equal part.
+    pub(crate) snapshot_log_size: ByteSize,
     pub(crate) enable_debug_command: bool,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
@@ -81,6 +84,8 @@ impl Settings {
             wal_segment_size: layer.wal_segment_size.unwrap_or(ByteSize(LogLimits::DEFAULT.segment_bytes)),
             wal_sync_interval: layer.wal_sync_interval.unwrap_or(Span(Duration::from_millis(100))),
             wal_sync_bytes: layer.wal_sync_bytes.unwrap_or(ByteSize(16 << 20)),
+            snapshot_interval: layer.snapshot_interval.unwrap_or(Span(Duration::ZERO)),
+            snapshot_log_size: layer.snapshot_log_size.unwrap_or(ByteSize(1 << 30)),
             enable_debug_command: layer.enable_debug_command.unwrap_or(false),
             log_level: layer.log_level.unwrap_or_else(|| "info".to_owned()),
             log_format: layer.log_format.unwrap_or(LogFormat::Text),
@@ -127,7 +132,19 @@ impl Settings {
             let (min, max) = (Span(WAL_SYNC_INTERVAL_MIN), Span(WAL_SYNC_INTERVAL_MAX));
             return Err(("wal_sync_interval", format!("{interval} is out of range: write {min} to {max}")));
         }
-        in_range("wal_sync_bytes", self.wal_sync_bytes.0, BLOCK_BYTES, u64::MAX)
+        in_range("wal_sync_bytes", self.wal_sync_bytes.0, BLOCK_BYTES, u64::MAX)?;
+        let interval = self.snapshot_interval;
+        if !interval.0.is_zero() && interval.0 < SNAPSHOT_INTERVAL_MIN {
+            let text = format!(
+                "{interval} is too short: write 0 for never, or {} and more",
+                Span(SNAPSHOT_INTERVAL_MIN)
+            );
+            return Err(("snapshot_interval", text));
+        }
+        match self.snapshot_log_size.0 {
+            0 => Ok(()),
+            size => in_range("snapshot_log_size", size, SNAPSHOT_LOG_BYTES_MIN, u64::MAX),
+        }
     }
 
     /// Where the log is.
@@ -188,6 +205,8 @@ impl Settings {
             ("wal_segment_size", number(self.wal_segment_size.0)),
             ("wal_sync_interval", text(&self.wal_sync_interval)),
             ("wal_sync_bytes", number(self.wal_sync_bytes.0)),
+            ("snapshot_interval", text(&self.snapshot_interval)),
+            ("snapshot_log_size", number(self.snapshot_log_size.0)),
             ("enable_debug_command", Some(self.enable_debug_command.to_string())),
             ("log_level", Some(format!("{:?}", self.log_level))),
             ("log_format", value_name(self.log_format)),
@@ -209,6 +228,10 @@ const WAL_SEGMENT_BYTES_MAX: u64 = 2 << 30;
 /// A shorter interval is `sync` without its promise; a longer one is a log that loses an hour.
 const WAL_SYNC_INTERVAL_MIN: Duration = Duration::from_millis(1);
 const WAL_SYNC_INTERVAL_MAX: Duration = Duration::from_secs(3600);
+
+/// A snapshot reads every item: more often than this a node does nothing else.
+const SNAPSHOT_INTERVAL_MIN: Duration = Duration::from_secs(1);
+const SNAPSHOT_LOG_BYTES_MIN: u64 = 1 << 20;
 
 /// Longer than this, a core that looks for work is never idle, and clients notice that they wait.
 const CORE_WAIT_MAX: Duration = Duration::from_millis(10);

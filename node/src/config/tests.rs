@@ -163,11 +163,24 @@ fn names_of_other_systems_mean_the_same() {
     assert_eq!(settings.durability, Durability::Async);
     assert_eq!(settings.log_dir(), std::path::Path::new("/tmp/wal"));
     assert_eq!(settings.wal_sync_interval.to_string(), "5ms");
+    assert_eq!(settings.snapshot_log_size.0, 1 << 30);
+    let settings = load(&Layer::default(), &[("PINNACE_WAL_MAX_SIZE_MB", "256")], None).unwrap().settings;
+    assert_eq!(settings.snapshot_log_size.0, 256 << 20);
 
     let text = complaint(&[("PINNACE_WAL_MODE", "sync"), ("PINNACE_DURABILITY", "none")], None);
     assert!(text.contains("another of its names"), "{text}");
     let text = complaint(&[("PINNACE_WAL_MODE", "sometimes")], None);
     assert!(text.contains("PINNACE_DURABILITY") && text.contains("async"), "{text}");
+}
+
+#[test]
+fn snapshots_without_a_pause_are_refused() {
+    let text = complaint(&[("PINNACE_SNAPSHOT_INTERVAL", "10ms")], None);
+    assert!(text.contains("PINNACE_SNAPSHOT_INTERVAL") && text.contains("1s"), "{text}");
+    let text = complaint(&[("PINNACE_SNAPSHOT_LOG_SIZE", "1kb")], None);
+    assert!(text.contains("PINNACE_SNAPSHOT_LOG_SIZE"), "{text}");
+    let off = [("PINNACE_SNAPSHOT_INTERVAL", "0"), ("PINNACE_SNAPSHOT_LOG_SIZE", "0")];
+    assert!(load(&Layer::default(), &off, None).is_ok());
 }
 
 #[test]

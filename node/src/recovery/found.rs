@@ -25,7 +25,7 @@ pub(super) struct FoundLog {
     pub(super) all: Vec<(SegmentNumber, PathBuf)>,
 }
 
-/// The newest complete snapshot of one core directory.
+/// A complete snapshot of one core directory.
 #[derive(Debug)]
 pub(super) struct FoundSnapshot {
     pub(super) path: PathBuf,
@@ -69,6 +69,17 @@ impl FoundLog {
         self.all.iter().filter(|(number, _)| *number <= last).cloned().collect()
     }
 
+    /// Where the segments begin that a run has begun, in their order.
+    pub(super) fn begins(&self) -> Vec<(LogPosition, SegmentNumber)> {
+        let segments = self.reader.segments().iter();
+        segments.filter_map(|segment| Some((segment.header?.position, segment.number))).collect()
+    }
+
+    /// Accepts that segments before `position` are not there any more, and reads all that are.
+    pub(super) fn begin_within(&mut self, position: LogPosition) {
+        self.reader.begin_within(position);
+    }
+
     /// Leaves out segments that end before `position`.
     pub(super) fn skip_covered(&mut self, position: LogPosition) {
         self.reader.skip_covered(position);
@@ -78,36 +89,49 @@ impl FoundLog {
 }
 
 impl FoundSnapshot {
-    /// The newest one of a directory; incomplete ones are passed over.
-    pub(super) fn look(directory: &Path, node_id: u64, shards: u16) -> Result<Option<Self>, Failure> {
-        let files = snapshots(directory).map_err(|error| Failure::Disk(error.to_string()))?;
-        for (_, path) in files.into_iter().rev() {
-            let Some(found) = Self::read(&path)? else {
-                tracing::warn!("{} is incomplete and not used", path.display());
-                continue;
-            };
-            if found.info.node_id != node_id {
-                return Err(foreign(&path, found.info.node_id, node_id));
-            }
-            if found.info.shard_count != shards {
-                let shown = path.display();
-                let text =
-                    format!("{shown} is a snapshot of {} shards, not {shards}", found.info.shard_count);
-                return Err(Failure::DataDir(text));
-            }
-            return Ok(Some(found));
-        }
-        Ok(None)
+    /// The newest one of a core's directory, or all of them, the oldest first. A file has its name only since it was complete
+    /// and synced, so that one that is not whole is damaged.
+    pub(super) fn look(
+        core: CoreId,
+        directory: &Path,
+        node_id: u64,
+        shards: u16,
+        all: bool,
+    ) -> Result<Vec<Self>, Failure> {
+        let mut files = snapshots(directory).map_err(|error| Failure::Disk(error.to_string()))?;
+        let superfluous = if all { 0 } else { files.len().saturating_sub(1) };
+        let files = files.drain(superfluous..);
+        files.map(|(_, path)| Self::open(core, &path, node_id, shards)).collect()
     }
 
-    fn read(path: &Path) -> Result<Option<Self>, Failure> {
-        let ends = Ends::read(path).map_err(|error| unreadable(path, &error))?;
-        let Ok(trailer) = ends.trailer else { return Ok(None) };
+    fn open(core: CoreId, path: &Path, node_id: u64, shards: u16) -> Result<Self, Failure> {
+        let found = Self::read(path)?;
+        let info = &found.info;
+        if info.node_id != node_id {
+            return Err(foreign(path, info.node_id, node_id));
+        }
+        let shown = path.display();
+        if info.shard_count != shards {
+            let text = format!("{shown} is a snapshot of {} shards, not {shards}", info.shard_count);
+            return Err(Failure::DataDir(text));
+        }
+        if info.core != core.0 {
+            return Err(damage::snapshot(path, &format_args!("it is one of core {}", info.core)));
+        }
+        Ok(found)
+    }
+
+    /// What a file says of itself at its beginning and its end.
+    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
         let refuse = |error: &dyn std::fmt::Display| damage::snapshot(path, error);
+        let ends = Ends::read(path).map_err(|error| unreadable(path, &error))?;
+        let trailer = ends
+            .trailer
+            .map_err(|error| refuse(&format_args!("it was complete and has lost its end ({error})")))?;
         let sections = read_footer(&ends.footer, &trailer).map_err(|error| refuse(&error))?;
         match SnapshotReader::new().read(&ends.head).map_err(|error| refuse(&error))? {
             Some((SnapshotEvent::Header(info), _)) => {
-                Ok(Some(Self { path: path.to_owned(), info, nonce: trailer.nonce, sections }))
+                Ok(Self { path: path.to_owned(), info, nonce: trailer.nonce, sections })
             }
             _ => Err(refuse(&"it does not begin with a header")),
         }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pinnace_core::Core;
-use pinnace_types::{CoreId, LogPosition, SegmentNumber, ShardId, ShardMap};
+use pinnace_types::{CoreId, LogPosition, SegmentNumber, ShardId, ShardMap, UnixMillis};
 use pinnace_wal::snapshot::{SectionEntry, SnapshotEvent, SnapshotReader};
 use pinnace_wal::{GroupLogs, GroupStart, RecordKind, Verdict};
 use pinnace_wal_disk::{core_directories, core_directory};
@@ -51,6 +51,10 @@ pub(crate) struct Recovered {
     pub(crate) position: LogPosition,
     pub(crate) next_segment: SegmentNumber,
     pub(crate) groups: Vec<GroupStart>,
+    /// To where the core's own snapshot covers its log.
+    pub(crate) covered: LogPosition,
+    /// Where segments of the core's own directory begin.
+    pub(crate) begins: Vec<(LogPosition, SegmentNumber)>,
     /// Segment files of the core's own directory.
     pub(crate) segments: Vec<(SegmentNumber, PathBuf)>,
     /// Entries that were applied, without those that a snapshot covers.
@@ -106,11 +110,7 @@ impl Source {
         let snapshots = self.find_snapshots()?;
         let chosen = self.choose(&snapshots);
         let mut logs = self.find_logs()?;
-        if !self.is_mixed
-            && let ([log], [snapshot]) = (&mut logs[..], &snapshots[..])
-        {
-            log.skip_covered(snapshot.info.log_position());
-        }
+        self.begin_logs(&mut logs, &snapshots, &mut recovered)?;
         let order = merge(&logs);
         let mut jobs: Vec<Job> = chosen.iter().map(section_job).collect();
         jobs.extend(segment_jobs(&logs, &order, self.is_mixed)?);
@@ -120,10 +120,12 @@ impl Source {
             let (term, index) = chosen.section.last();
             groups.cover(chosen.section.shard(), term, index);
             recovered.snapshot_items += chosen.section.items + chosen.section.effects;
+            forget_time(core);
             self.apply_section(core, chosen, &pieces)?;
         }
         for (log, segment) in order {
             let bytes = pieces.next()?;
+            forget_time(core);
             recovered.entries += self.apply_segment(core, &mut groups, &mut logs[log], segment, &bytes)?;
             self.progress.add_done(bytes.len() as u64);
             pieces.give_back(bytes);
@@ -150,8 +152,10 @@ impl Source {
 
     fn find_snapshots(&self) -> Result<Vec<FoundSnapshot>, Failure> {
         let mut found = Vec::new();
-        for (_, directory) in self.directories(&self.snapshot_dir)? {
-            found.extend(FoundSnapshot::look(&directory, self.node_id, self.shards.shard_count())?);
+        for (core, directory) in self.directories(&self.snapshot_dir)? {
+            let shards = self.shards.shard_count();
+            // One of an earlier number of cores may hold shards that newer ones of its directory do not.
+            found.extend(FoundSnapshot::look(core, &directory, self.node_id, shards, self.is_mixed)?);
         }
         Ok(found)
     }
@@ -164,6 +168,43 @@ impl Source {
             .collect()
     }
 
+    /// Lets logs begin where snapshots cover them.
+    fn begin_logs(
+        &self,
+        logs: &mut [FoundLog],
+        snapshots: &[FoundSnapshot],
+        recovered: &mut Recovered,
+    ) -> Result<(), Failure> {
+        for snapshot in snapshots {
+            let position = snapshot.info.log_position();
+            if snapshot.info.core == self.core.0 {
+                recovered.covered = position;
+            }
+            let log = logs.iter_mut().find(|log| log.core.0 == snapshot.info.core);
+            match log {
+                // The log may hold shards that were other cores' when that snapshot was made.
+                Some(log) if self.is_mixed => log.begin_within(position),
+                Some(log) => {
+                    self.check_sections(snapshot)?;
+                    log.skip_covered(position);
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// What a snapshot covers is not looked for in the log: it must have all of the core's shards.
+    fn check_sections(&self, snapshot: &FoundSnapshot) -> Result<(), Failure> {
+        let has = |shard| snapshot.sections.iter().any(|section| section.shard() == shard);
+        match self.owned().find(|&shard| !has(shard)) {
+            None => Ok(()),
+            Some(shard) => {
+                Err(damage::snapshot(&snapshot.path, &format_args!("it has no section of shard {}", shard.0)))
+            }
+        }
+    }
+
     /// The newest section of each of the core's shards, in the order of files and places.
     fn choose<'a>(&self, snapshots: &'a [FoundSnapshot]) -> Vec<Chosen<'a>> {
         let mut chosen: Vec<Chosen<'a>> = Vec::new();
@@ -172,7 +213,7 @@ impl Source {
                 let of_shard = file.sections.iter().filter(|section| section.shard() == shard);
                 of_shard.map(move |section| Chosen { file, section: *section })
             });
-            chosen.extend(sections.max_by_key(|chosen| chosen.section.last()));
+            chosen.extend(sections.max_by_key(|chosen| (chosen.section.last(), chosen.file.info.run_number)));
         }
         chosen.sort_by_key(|chosen| (&chosen.file.path, chosen.section.offset));
         chosen
@@ -246,7 +287,7 @@ impl Source {
     }
 
     fn end_log(&self, log: FoundLog, recovered: &mut Recovered) {
-        let begun = log.begun();
+        let (begun, begins) = (log.begun(), log.begins());
         let end = log.reader.finish();
         if let Some(torn) = end.torn {
             tracing::warn!(
@@ -268,8 +309,22 @@ impl Source {
             recovered.position = end.position;
             recovered.next_segment = begun.last().map_or(SegmentNumber(1), |(number, _)| number.next());
             recovered.segments = begun;
+            recovered.begins = begins;
         }
     }
+}
+
+/// Every section and every segment has a clock of its own: nothing may expire by one that another has left behind.
+fn forget_time(core: &mut Core) {
+    core.ks.set_now(UnixMillis(0));
+}
+
+/// The shards that a complete snapshot file holds, and the entries that it is the state at.
+///
+/// # Errors
+/// [`Failure::Disk`] or [`Failure::Damaged`] if it is not what was written.
+pub(crate) fn sections_of(path: &Path) -> Result<Vec<SectionEntry>, Failure> {
+    FoundSnapshot::read(path).map(|found| found.sections)
 }
 
 /// In which order segments are read: log by log within a run, the runs one after the other, since a shard's entries may be in

@@ -76,19 +76,25 @@ impl CoreFiles {
         sound.map(|(info, sections)| (info, sections.as_slice()))
     }
 
+    /// The sections of all snapshots that are whole: after a change of the number of cores an older one may have shards
+    /// that newer ones do not.
+    pub(super) fn sections(&self) -> impl Iterator<Item = &SectionEntry> {
+        self.snapshots.iter().filter_map(|snapshot| snapshot.content.as_ref().ok()).flat_map(|(_, all)| all)
+    }
+
     /// Where the log may begin.
     pub(super) fn covered(&self) -> LogPosition {
         self.newest().map_or(LogPosition(0), |(info, _)| info.log_position())
     }
 
-    /// A reader of the log behind the newest snapshot.
+    /// A reader of the log, which may begin where the newest snapshot covers it.
     pub(super) fn reader(&self) -> Result<LogReader, Failure> {
         let mut found = Vec::new();
         for (number, path) in &self.segments {
             found.push(FoundSegment { number: *number, header: header(path)? });
         }
         let mut reader = LogReader::new(self.core, found, &[]).map_err(|error| self.damaged(&error))?;
-        reader.skip_covered(self.covered());
+        reader.begin_within(self.covered());
         Ok(reader)
     }
 
@@ -132,7 +138,7 @@ fn snapshot(path: PathBuf) -> Result<SnapshotFile, Failure> {
     let bytes = fs::read(&path).map_err(|error| failed(&path, &error))?;
     let content = match Trailer::decode(&bytes) {
         Ok(_) => read_snapshot(&bytes),
-        Err(error) => Err(format!("incomplete: {error}")),
+        Err(error) => Err(format!("it was complete and has lost its end ({error})")),
     };
     Ok(SnapshotFile { path, bytes: bytes.len() as u64, content })
 }

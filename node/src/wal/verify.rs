@@ -135,12 +135,10 @@ pub(super) fn verify(store: &Store) -> Result<String, Failure> {
         }
     }
     let mut groups = GroupLogs::new(GROUP_COUNT_MAX);
-    for (_, sections) in store.cores.iter().filter_map(CoreFiles::newest) {
-        for section in sections {
-            let (term, index) = section.last();
-            if groups.last(section.shard()).1 < index {
-                groups.cover(section.shard(), term, index);
-            }
+    for section in store.cores.iter().flat_map(CoreFiles::sections) {
+        let (term, index) = section.last();
+        if groups.last(section.shard()).1 < index {
+            groups.cover(section.shard(), term, index);
         }
     }
     let mut out = String::new();
@@ -165,12 +163,11 @@ pub(super) fn verify(store: &Store) -> Result<String, Failure> {
     Ok(out)
 }
 
-/// A file without its end is what a crash leaves of a pass; anything else is damage.
+/// A file has its name only since it was complete.
 fn damaged_snapshot(files: &CoreFiles) -> Option<(String, &str)> {
     files.snapshots.iter().find_map(|snapshot| {
         let reason = snapshot.content.as_ref().err()?;
-        let is_damage = !reason.starts_with("incomplete");
-        is_damage.then(|| (snapshot.path.display().to_string(), reason.as_str()))
+        Some((snapshot.path.display().to_string(), reason.as_str()))
     })
 }
 
