@@ -78,7 +78,14 @@ impl CoreLog {
         let is_wanted = core.take_sync_wanted();
         let has_pending = core.with_log(|log| log.has_pending()).unwrap_or(false);
         let since_ns = now_ns.saturating_sub(self.last_commit_ns);
-        let is_due = self.is_sync || is_wanted || since_ns >= ASYNC_COMMIT_NS;
+        // Beside a write that is under way a commit gathers: it is synced hardly later, and its block and its write serve more
+        // effects.
+        let is_due = is_wanted
+            || if self.is_sync {
+                has_pending && !self.disk.is_writing()
+            } else {
+                since_ns >= ASYNC_COMMIT_NS
+            };
         if has_pending && is_due {
             self.submit(core, now_ns);
         } else if !has_pending && since_ns >= MARK_AFTER_NS && !self.disk.is_under_way() {

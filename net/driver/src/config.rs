@@ -132,7 +132,7 @@ pub enum OtherWork {
     /// woken by it, in the executor and not in the ring.
     Patient,
     /// I/O that replies wait for, such as the sync of a log: a busy core looks every
-    /// [`DriverTuning::urgent_yield_us`], an idle one all the time for four times `spin_us`.
+    /// [`DriverTuning::urgent_yield_us`], an idle one sleeps at once where it is woken by it.
     Urgent,
 }
 

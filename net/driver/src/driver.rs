@@ -23,9 +23,6 @@ use crate::uring::Uring;
 const COMPLETIONS_MAX: usize = 1024;
 /// Pending when it is awaited, due when the executor has looked once for finished I/O.
 const DUE_SOON: Duration = Duration::from_micros(1);
-/// An idle core looks so many times longer for the end of I/O that replies wait for: a sync takes
-/// longer than clients do, and waking up afterwards would be added to it.
-const URGENT_SPINS: u64 = 4;
 /// Messages taken from one mailbox in one turn.
 const MAILS_MAX: usize = 256;
 
@@ -300,7 +297,6 @@ impl<P: Slices, M: Send> Driver<P, M> {
         }
         match self.spin.on_idle(now_ns, spin_ns) {
             Idle::Begin => add(&self.sockets.stats.spins, 1),
-            Idle::Look if self.other_work() == OtherWork::Urgent => glommio::timer::sleep(DUE_SOON).await,
             Idle::Look => std::hint::spin_loop(),
             Idle::Sleep => self.sleep(now_ns, next_ns).await?,
         }
@@ -311,10 +307,13 @@ impl<P: Slices, M: Send> Driver<P, M> {
         self.sockets.settings.other_work.get()
     }
 
-    /// How long to look for work at most before a sleep.
+    /// How long to look for work at most before a sleep. Not at all while replies wait for a disk: the kernel ends a write or
+    /// a sync in threads of its own, some of them bound to this CPU, and they would wait for the core to stop looking.
     fn spin_ns(&self) -> u64 {
-        let spin_ns = u64::from(self.sockets.settings.spin_us.get()) * 1000;
-        if self.other_work() == OtherWork::Urgent { spin_ns * URGENT_SPINS } else { spin_ns }
+        match self.other_work() {
+            OtherWork::Urgent => 0,
+            OtherWork::None | OtherWork::Patient => u64::from(self.sockets.settings.spin_us.get()) * 1000,
+        }
     }
 
     /// Lets other tasks of the executor run if they did not for a while; that costs about as much as a

@@ -69,6 +69,8 @@ struct Shared {
     unsynced_bytes: Cell<u64>,
     /// A sync is wanted although its time has not come.
     is_sync_wanted: Cell<bool>,
+    /// Somebody waits until no write is under way.
+    is_rest_wanted: Cell<bool>,
     is_closing: Cell<bool>,
     failure: RefCell<Option<DiskError>>,
     writer_bell: Bell,
@@ -113,6 +115,7 @@ impl LogDisk {
             dirty: RefCell::default(),
             unsynced_bytes: Cell::default(),
             is_sync_wanted: Cell::default(),
+            is_rest_wanted: Cell::default(),
             is_closing: Cell::default(),
             failure: RefCell::default(),
             writer_bell: Bell::default(),
@@ -176,6 +179,15 @@ impl LogDisk {
     #[must_use]
     pub fn is_under_way(&self) -> bool {
         self.shared.submitted.get() > self.shared.synced.get()
+    }
+
+    /// Whether something that was submitted is not written yet. If so, it is told when that is over: a commit that waits for
+    /// it is larger, and one write and one block's filling serve more effects.
+    #[must_use]
+    pub fn is_writing(&self) -> bool {
+        let is_writing = self.shared.writes.borrow().written() < self.shared.submitted.get();
+        self.shared.is_rest_wanted.set(is_writing);
+        is_writing
     }
 
     /// Syncs what was submitted without waiting for its time.
@@ -336,6 +348,10 @@ impl Shared {
         self.writes.borrow_mut().on_written(extent.last);
         self.writer_bell.ring();
         self.syncer_bell.ring();
+        if self.is_rest_wanted.get() && self.writes.borrow().written() == self.submitted.get() {
+            self.is_rest_wanted.set(false);
+            (self.notify)();
+        }
     }
 
     /// Syncs, one sync at a time: each covers all commits that were written when it began.
