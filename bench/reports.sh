@@ -12,6 +12,8 @@
 #   SERVER_CORE, LOAD_CORE        one core for the server (0), one for the generator (1)
 #   ROUNDS, SECONDS_EACH          interleaved rounds (3), length of each run (1)
 #   LIMIT_SECONDS                 no round is begun after this long (420): all of it ends within ten minutes
+#   WRAP                          words before each server and each generator, as `nice -n -20` on a machine that
+#                                 others use at the same time; the report tells them
 #   NOTE                          a sentence on the circumstances, put at the top
 # Every server gets one thread on one core and 1 GiB, a million keys of 11 bytes with values of 32 bytes, and
 # 50 connections, each with a key sequence of its own. Loads go to 127.0.0.1 only.
@@ -23,7 +25,9 @@ output=${1:?usage: bench/reports.sh OUTPUT.md}
 : "${PEER_VALKEY:=valkey-server}" "${MEMTIER:=memtier_benchmark}" "${REDIS_BENCHMARK:=redis-benchmark}"
 : "${PEER_KEVY:=kevy}" "${WRK:=wrk}" "${NULL_RESPONDER:=target/release/examples/null_responder}"
 : "${PORT:=7860}" "${SERVER_CORE:=0}" "${LOAD_CORE:=1}" "${ROUNDS:=3}" "${SECONDS_EACH:=1}" "${LIMIT_SECONDS:=420}"
+: "${WRAP:=}"
 keys=1000000
+read -ra wrap <<<"$WRAP"
 work=$(mktemp -d)
 pids=()
 trap 'for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done; rm -rf "$work"' EXIT
@@ -36,7 +40,7 @@ declare -A urls commands
 serve() {
     local name=$1 url=$2
     shift 2
-    (cd "$work" && exec taskset -c "$SERVER_CORE" "$@" >"$work/$name.log" 2>&1) &
+    (cd "$work" && exec taskset -c "$SERVER_CORE" "${wrap[@]}" "$@" >"$work/$name.log" 2>&1) &
     pids+=($!)
     local up=
     for _ in $(seq 100); do
@@ -67,7 +71,7 @@ have "$PEER_KEVY" && serve kevy redis://127.0.0.1:$((PORT + 6)) "$PEER_KEVY" --p
 measure() {
     local name=$1 label=$2
     shift 2
-    "$BENCH" run "${urls[$name]}" --keys $keys --cores "$LOAD_CORE" -c 50 -d "${SECONDS_EACH}s" \
+    "${wrap[@]}" "$BENCH" run "${urls[$name]}" --keys $keys --cores "$LOAD_CORE" -c 50 -d "${SECONDS_EACH}s" \
         --warm-up 500ms --quiet --json "$work/$label.$name.$RANDOM$RANDOM.json" "$@" || true
 }
 
@@ -81,32 +85,39 @@ for round in $(seq "$ROUNDS"); do
         measure "$name" open --rate 20k --mix get=90,set=10
     done
 done
+# deep LABEL URL VERIFY_EVERY KEYS: how far one core goes.
 deep() {
     for depth in 64 256 512 1024; do
-        "$BENCH" run "$2" --keys $keys --cores "$LOAD_CORE" -c 16 -p $depth -d "${SECONDS_EACH}s" --warm-up 500ms \
-            --verify-every "$3" --quiet --json "$work/$1-$depth.json" || true
+        "${wrap[@]}" "$BENCH" run "$2" --keys "$4" --cores "$LOAD_CORE" -c 16 -p $depth -d "${SECONDS_EACH}s" \
+            --warm-up 500ms --verify-every "$3" --quiet --json "$work/$1-$depth.json" || true
     done
 }
-deep deep "${urls[pinnace]/redis/pinnace}" 64
+deep deep "${urls[pinnace-native]}" 64 $keys
+deep hot "${urls[pinnace-native]}" 64 10000
 if have "$NULL_RESPONDER"; then
-    (exec "$(absolute "$NULL_RESPONDER")" 127.0.0.1:$((PORT + 7)) "$SERVER_CORE" 32 >"$work/null.log" 2>&1) &
+    (exec "${wrap[@]}" "$(absolute "$NULL_RESPONDER")" 127.0.0.1:$((PORT + 7)) "$SERVER_CORE" 32 >"$work/null.log" 2>&1) &
     pids+=($!)
     sleep 0.3
-    deep null pinnace://127.0.0.1:$((PORT + 7)) 0
+    deep null pinnace://127.0.0.1:$((PORT + 7)) 0 $keys
 fi
 
-# One line a rival generator: name, pipeline, answers, CPU seconds.
+# One line a generator: name, pipeline, answers, CPU seconds of the whole process.
 TIMEFORMAT='%U %S'
 generator_cost() {
-    local url_port=$((PORT + 2)) count=$1 pipeline=$2
+    local url_port=$((PORT + 2)) count=$1 pipeline=$2 name
+    for name in redis pinnace-native; do
+        { time "${wrap[@]}" "$BENCH" run "${urls[$name]}" --keys $keys --cores "$LOAD_CORE" -c 50 -p "$pipeline" \
+            -n "$count" --quiet 2>"$work/cost.log"; } 2>"$work/time"
+        echo "$name-bench $pipeline $count $(cat "$work/time")"
+    done
     if have "$MEMTIER"; then
-        { time taskset -c "$LOAD_CORE" "$MEMTIER" -p $url_port -t 1 -c 50 --pipeline "$pipeline" --ratio 0:1 \
+        { time taskset -c "$LOAD_CORE" "${wrap[@]}" "$MEMTIER" -p $url_port -t 1 -c 50 --pipeline "$pipeline" --ratio 0:1 \
             --distinct-client-seed --key-pattern R:R --key-maximum $keys -n $((count / 50)) --hide-histogram \
             >"$work/memtier.log" 2>&1; } 2>"$work/time"
         echo "memtier_benchmark $pipeline $count $(cat "$work/time")"
     fi
     if have "$REDIS_BENCHMARK"; then
-        { time taskset -c "$LOAD_CORE" "$REDIS_BENCHMARK" -p $url_port -c 50 -P "$pipeline" -n "$count" -r $keys \
+        { time taskset -c "$LOAD_CORE" "${wrap[@]}" "$REDIS_BENCHMARK" -p $url_port -c 50 -P "$pipeline" -n "$count" -r $keys \
             -t get -q >"$work/redis-benchmark.log" 2>&1; } 2>"$work/time"
         echo "redis-benchmark $pipeline $count $(cat "$work/time")"
     fi
@@ -131,7 +142,7 @@ function request()
     return made[at]
 end
 LUA
-    { time DEPTH=$pipeline taskset -c "$LOAD_CORE" "$WRK" -t 1 -c 50 -d "$((SECONDS_EACH + 1))s" -s "$work/wrk.lua" \
+    { time DEPTH=$pipeline taskset -c "$LOAD_CORE" "${wrap[@]}" "$WRK" -t 1 -c 50 -d "$((SECONDS_EACH + 1))s" -s "$work/wrk.lua" \
         http://127.0.0.1:$((PORT + 5))/ >"$work/wrk.log" 2>&1; } 2>"$work/time"
     local count
     count=$(sed -n 's/^ *\([0-9]*\) requests in .*/\1/p' "$work/wrk.log")
@@ -189,7 +200,8 @@ out.append(f"Written by `{script}` on {environment['cpu_count']} x {environment[
            f"{any_run['commit']}. Servers with one thread on one core, the generator on the other; a million keys of 11 "
            "bytes, values of 32; 50 connections with a key sequence each. Medians of "
            f"{len(next(iter(runs.values())))} interleaved rounds, ± half of their range. "
-           f"Load average at the start: {environment['load_average']}.\n")
+           f"Load average at the start: {environment['load_average']}."
+           + (f" Servers and generators ran under `{os.environ['WRAP']}`." if os.environ.get("WRAP") else "") + "\n")
 if os.environ.get("NOTE"):
     out.append(f"\n**{os.environ['NOTE']}**\n")
 out.append("\nServers:\n\n")
@@ -204,6 +216,8 @@ table("Latency, open loop: 20 000 requests a second, 90 % GET", "open", latency,
       "From the intended start, Poisson arrivals.\n\n")
 for kind, title, note in (
         ("deep", "Native GET, 16 connections, many in flight", ""),
+        ("hot", "The same over 10 000 keys",
+         "Their items stay in the CPU's cache, so that the node is fast enough to show how much one core generates.\n\n"),
         ("null", "The generator's own ceiling: native GET against a responder that only answers",
          "The example `null_responder` stores nothing and answers every GET with the same 32 bytes: what the generator can "
          "ask for and take in when the server does not limit it. It says nothing about a cache.\n\n")):
@@ -222,26 +236,35 @@ if os.path.exists(f"{work}/generators.txt"):
     for line in open(f"{work}/generators.txt"):
         name, pipeline, count, user, system = line.split()
         costs[name, int(pipeline)].append((float(user) + float(system)) / int(count) * 1e9)
-    tables = (("redis", "against the same Redis", "", ("memtier_benchmark", "redis-benchmark")),
-              ("pogocache", "against the same Pogocache",
-               "wrk speaks HTTP, whose requests and answers are several times longer; pinnace-bench speaks RESP.\n\n", ("wrk",)))
-    for server_name, against, note, others in tables:
-        if not any((name, p) in costs for name in others for p in (1, 16, 64)):
+    for pipeline in (1, 16, 64):
+        found = runs.get((f"get-{pipeline}", "pogocache"), [])
+        costs["pogocache-bench", pipeline] = [run["generator"]["cpu_ns_per_request"] for run in found]
+    depths = (1, 16, 64)
+    whole = "User and system time of the whole process, its start included; interleaved, medians ± half of the range.\n\n"
+    http = "wrk speaks HTTP, whose requests and answers are several times longer; pinnace-bench speaks RESP.\n\n"
+    mine = {"redis-bench": "pinnace-bench", "pinnace-native-bench": "pinnace-bench, native frames, this node",
+            "pogocache-bench": "pinnace-bench"}
+    for against, note, names in (
+            ("against the same Redis", whole, ("memtier_benchmark", "redis-benchmark", "redis-bench", "pinnace-native-bench")),
+            ("against the same Pogocache", http, ("wrk", "pogocache-bench"))):
+        if not any((names[0], p) in costs for p in depths):
             continue
-        for pipeline in (1, 16, 64):
-            found = runs.get((f"get-{pipeline}", server_name), [])
-            costs["pinnace-bench", pipeline] = [run["generator"]["cpu_ns_per_request"] for run in found]
         out.append(f"\n### What a generator costs: CPU ns a GET, {against}\n\n{note}| | 1 | 16 | 64 |\n|---|---|---|---|\n")
-        for name in (*others, "pinnace-bench"):
-            cells = [f"{statistics.median(costs[name, p]):.0f}" if costs.get((name, p)) else "-" for p in (1, 16, 64)]
-            out.append(f"| {name} | " + " | ".join(cells) + " |\n")
+        for name in names:
+            cells = []
+            for values in (costs.get((name, p)) for p in depths):
+                middle = statistics.median(values) if values else 0
+                cells.append(f"{middle:.0f} ± {(max(values) - min(values)) / 2 / middle * 100:.0f} %" if middle else "-")
+            out.append(f"| {mine.get(name, name)} | " + " | ".join(cells) + " |\n")
 warnings = collections.Counter(f"{name}: {warning}" for (_, name), found in runs.items()
                                for run in found for warning in run["warnings"])
 if warnings:
     out.append("\n### Warnings of the runs\n\n")
     out.extend(f"- {warning} (x {times})\n" for warning, times in warnings.most_common(12))
 settings = " ".join(f"{name}={os.environ[name]}" for name in ("ROUNDS", "SECONDS_EACH") if name in os.environ)
-out.append(f"\n### The command\n\n```\n{settings} {script} {os.path.relpath(output)}\n```\n".replace("\n ", "\n"))
+if os.environ.get("WRAP"):
+    settings += f" WRAP='{os.environ['WRAP']}'"
+out.append(f"\n### The command\n\n```\n{settings.strip()} {script} {os.path.relpath(output)}\n```\n".replace("\n ", "\n"))
 os.makedirs(os.path.dirname(output) or ".", exist_ok=True)
 open(output, "w").write("".join(out))
 PYTHON
