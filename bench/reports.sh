@@ -122,10 +122,13 @@ generator_cost() {
         echo "redis-benchmark $pipeline $count $(cat "$work/time")"
     fi
 }
-# wrk speaks HTTP only, so it is measured against the one server here that speaks HTTP and RESP: the same
-# keys, each request made beforehand, so that its Lua costs next to nothing.
+# wrk speaks HTTP only, so it is measured against the responder, which answers both and keeps connections: the
+# same keys, each request made beforehand, so that its Lua costs next to nothing.
 wrk_cost() {
-    local pipeline=$1
+    local pipeline=$1 count=$2
+    { time "${wrap[@]}" "$BENCH" run pinnace://127.0.0.1:$((PORT + 7)) --keys $keys --cores "$LOAD_CORE" -c 50 \
+        -p "$pipeline" -n "$count" --verify-every 0 --quiet 2>"$work/cost.log"; } 2>"$work/time"
+    echo "null-bench $pipeline $count $(cat "$work/time")"
     cat >"$work/wrk.lua" <<'LUA'
 local made, at, depth = {}, 0, tonumber(os.getenv("DEPTH"))
 function init()
@@ -143,8 +146,7 @@ function request()
 end
 LUA
     { time DEPTH=$pipeline taskset -c "$LOAD_CORE" "${wrap[@]}" "$WRK" -t 1 -c 50 -d "$((SECONDS_EACH + 1))s" -s "$work/wrk.lua" \
-        http://127.0.0.1:$((PORT + 5))/ >"$work/wrk.log" 2>&1; } 2>"$work/time"
-    local count
+        http://127.0.0.1:$((PORT + 7))/ >"$work/wrk.log" 2>&1; } 2>"$work/time"
     count=$(sed -n 's/^ *\([0-9]*\) requests in .*/\1/p' "$work/wrk.log")
     if [[ ${count:-0} -gt 1000 ]]; then echo "wrk $pipeline $count $(cat "$work/time")"; fi
 }
@@ -154,8 +156,10 @@ for _ in $(seq "$ROUNDS"); do
         generator_cost 1000000 16
         generator_cost 2000000 64
     fi
-    if [[ -n ${urls[pogocache]:-} ]] && have "$WRK"; then
-        for pipeline in 1 16 64; do wrk_cost $pipeline; done
+    if have "$NULL_RESPONDER" && have "$WRK"; then
+        wrk_cost 1 200000
+        wrk_cost 16 1000000
+        wrk_cost 64 2000000
     fi
 done >"$work/generators.txt"
 for name in "${names[@]}"; do echo "$name ${commands[$name]:-}"; done >"$work/commands.txt"
@@ -236,17 +240,14 @@ if os.path.exists(f"{work}/generators.txt"):
     for line in open(f"{work}/generators.txt"):
         name, pipeline, count, user, system = line.split()
         costs[name, int(pipeline)].append((float(user) + float(system)) / int(count) * 1e9)
-    for pipeline in (1, 16, 64):
-        found = runs.get((f"get-{pipeline}", "pogocache"), [])
-        costs["pogocache-bench", pipeline] = [run["generator"]["cpu_ns_per_request"] for run in found]
     depths = (1, 16, 64)
     whole = "User and system time of the whole process, its start included; interleaved, medians ± half of the range.\n\n"
-    http = "wrk speaks HTTP, whose requests and answers are several times longer; pinnace-bench speaks RESP.\n\n"
+    http = "wrk speaks HTTP, whose requests and answers are longer; pinnace-bench speaks native frames.\n\n"
     mine = {"redis-bench": "pinnace-bench", "pinnace-native-bench": "pinnace-bench, native frames, this node",
-            "pogocache-bench": "pinnace-bench"}
+            "null-bench": "pinnace-bench"}
     for against, note, names in (
             ("against the same Redis", whole, ("memtier_benchmark", "redis-benchmark", "redis-bench", "pinnace-native-bench")),
-            ("against the same Pogocache", http, ("wrk", "pogocache-bench"))):
+            ("against `null_responder`", http, ("wrk", "null-bench"))):
         if not any((names[0], p) in costs for p in depths):
             continue
         out.append(f"\n### What a generator costs: CPU ns a GET, {against}\n\n{note}| | 1 | 16 | 64 |\n|---|---|---|---|\n")

@@ -4,6 +4,9 @@
 //! `pinnace-bench run pinnace://ADDRESS --verify-every 0 ...`. Every GET is a hit with the same value (of
 //! 32 bytes; with 0 every GET is a miss), everything else is answered with OK. Nothing is stored, so
 //! what it answers says nothing about a cache; it says what the generator can ask for and take in.
+//!
+//! A connection that begins with an HTTP GET gets the same value for each of its GETs: so generators that speak
+//! only HTTP, as wrk, can be compared with ours.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -31,7 +34,7 @@ fn main() -> io::Result<()> {
                 core_affinity::set_for_current(core_affinity::CoreId { id });
             }
             // A client that goes away ends its thread; there is nothing to clean up.
-            let _ = serve(stream, &get_reply(value_bytes));
+            let _ = serve(stream, &get_reply(value_bytes), &http_reply(value_bytes));
         });
     }
     Ok(())
@@ -47,16 +50,28 @@ fn get_reply(value_bytes: usize) -> Vec<u8> {
     reply
 }
 
-fn serve(mut stream: TcpStream, get_reply: &[u8]) -> io::Result<()> {
+fn http_reply(value_bytes: usize) -> Vec<u8> {
+    let mut reply = format!("HTTP/1.1 200 OK\r\nContent-Length: {value_bytes}\r\n\r\n").into_bytes();
+    reply.extend_from_slice(&vec![b'v'; value_bytes]);
+    reply
+}
+
+fn serve(mut stream: TcpStream, get_reply: &[u8], http_reply: &[u8]) -> io::Result<()> {
     let mut received = vec![0; PIECE_BYTES];
     let mut out = Vec::new();
     let mut kept = 0;
+    let mut http = None;
     loop {
         let len = match stream.read(&mut received[kept..])? {
             0 => return Ok(()),
             len => kept + len,
         };
-        let consumed = answer(&received[..len], get_reply, &mut out)?;
+        let bytes = &received[..len];
+        let consumed = if *http.get_or_insert_with(|| bytes.starts_with(b"GET")) {
+            answer_http(bytes, http_reply, &mut out)
+        } else {
+            answer(bytes, get_reply, &mut out)?
+        };
         received.copy_within(consumed..len, 0);
         kept = len - consumed;
         if kept == received.len() {
@@ -85,6 +100,16 @@ fn answer(bytes: &[u8], get_reply: &[u8], out: &mut Vec<u8>) -> io::Result<usize
         }
         at += consumed;
     }
+}
+
+/// Answers all whole requests, which end with an empty line; returns how many bytes they take.
+fn answer_http(bytes: &[u8], reply: &[u8], out: &mut Vec<u8>) -> usize {
+    let mut at = 0;
+    while let Some(end) = bytes[at..].windows(4).position(|four| four == b"\r\n\r\n") {
+        out.extend_from_slice(reply);
+        at += end + 4;
+    }
+    at
 }
 
 fn hello() -> HelloReply {
