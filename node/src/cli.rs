@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::backup::{BackupArgs, RestoreArgs};
 use crate::config::Layer;
 use crate::import::ImportArgs;
 use crate::wal::WalArgs;
@@ -38,6 +39,10 @@ pub(crate) enum Command {
         #[command(subcommand)]
         action: ConfigAction,
     },
+    /// Backs a running node up, or checks a backup
+    Backup(BackupArgs),
+    /// Makes a data directory of a backup; the node must not run
+    Restore(RestoreArgs),
     /// Imports the strings of a Redis, from a dump file or a live server, into a running node
     Import(ImportArgs),
     /// Looks at the log of a node that does not run, checks it, or cuts it
@@ -83,7 +88,7 @@ mod tests {
             let flag = format!("`--{}`", key.replace('_', "-"));
             assert!(manual.contains(&flag), "docs/operations.md lacks {flag}");
         }
-        for code in [2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21] {
+        for code in [2, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22] {
             assert!(manual.contains(&format!("| {code} |")), "docs/operations.md lacks exit code {code}");
         }
     }

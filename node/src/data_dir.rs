@@ -63,12 +63,7 @@ impl DataDir {
         cores: u16,
         new_id: u64,
     ) -> Result<Self, Failure> {
-        prepare(path)?;
-        prepare(log_dir)?;
-        let mut locks = vec![lock(path)?];
-        if !log_dir.starts_with(path) {
-            locks.push(lock(log_dir)?);
-        }
+        let locks = Self::hold(path, log_dir)?;
         let identity = match read_identity(path)? {
             Some(known) => {
                 known.check(path, shards)?;
@@ -79,6 +74,35 @@ impl DataDir {
         let taken = Self { path: path.to_owned(), identity, _locks: locks };
         taken.write_identity()?;
         Ok(taken)
+    }
+
+    /// Makes both directories and holds them, so that no node starts in them meanwhile.
+    ///
+    /// # Errors
+    /// [`Failure::DataDir`] as for [`Self::take`].
+    pub(crate) fn hold(path: &Path, log_dir: &Path) -> Result<Vec<File>, Failure> {
+        prepare(path)?;
+        prepare(log_dir)?;
+        let mut locks = vec![lock(path)?];
+        if !log_dir.starts_with(path) {
+            locks.push(lock(log_dir)?);
+        }
+        Ok(locks)
+    }
+
+    /// Makes a directory that was restored that of a node again. Whoever does must hold it.
+    ///
+    /// # Errors
+    /// [`Failure::DataDir`] if it cannot be written.
+    pub(crate) fn restore_identity(
+        path: &Path,
+        node_id: u64,
+        run: u64,
+        shards: u16,
+        cores: u16,
+    ) -> Result<(), Failure> {
+        let identity = Identity { format: FORMAT, node_id, run, shards, cores, mixed: false };
+        Self { path: path.to_owned(), identity, _locks: Vec::new() }.write_identity()
     }
 
     /// Whether this run is the directory's first.
@@ -131,7 +155,8 @@ pub(crate) const fn node_id(random: u64) -> u64 {
     random >> 1 | 1
 }
 
-fn read_identity(directory: &Path) -> Result<Option<Identity>, Failure> {
+/// Whose directory it is; `None` if it is nobody's.
+pub(crate) fn read_identity(directory: &Path) -> Result<Option<Identity>, Failure> {
     let path = directory.join(IDENTITY);
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,

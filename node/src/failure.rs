@@ -53,6 +53,9 @@ pub(crate) enum Failure {
     /// 21: an import is done, but keys were left out.
     #[error("{0}")]
     ImportPartly(String),
+    /// 22: a backup could not be made, read or restored.
+    #[error("{0}")]
+    Backup(String),
 }
 
 impl Failure {
@@ -72,6 +75,7 @@ impl Failure {
             Self::Damaged(_) => 19,
             Self::Import(_) => 20,
             Self::ImportPartly(_) => 21,
+            Self::Backup(_) => 22,
         }
     }
 }
@@ -131,6 +135,7 @@ mod tests {
             Failure::Damaged(text()),
             Failure::Import(text()),
             Failure::ImportPartly(text()),
+            Failure::Backup(text()),
         ]
         .map(|failure| failure.code());
         for (position, code) in codes.iter().enumerate() {

@@ -5,6 +5,7 @@
 //! and `pinnace-driver`, which this crate wires together.
 #![forbid(unsafe_code)]
 
+mod backup;
 mod banner;
 mod cli;
 mod config;
@@ -62,6 +63,10 @@ fn run(cli: &Cli) -> Result<(), Failure> {
             print(&banner::banner(&config.settings, &plan));
             Ok(())
         }
+        Some(Command::Backup(arguments)) => {
+            backup::backup(arguments, &config.settings, cli.flags.data_dir.as_deref())
+        }
+        Some(Command::Restore(arguments)) => backup::restore(arguments, &config.settings),
         Some(Command::Import(arguments)) => import::import(arguments, &config.settings),
         Some(Command::Wal(arguments)) => wal::wal(arguments),
     }

@@ -21,7 +21,7 @@ const DEPTH_MAX: u8 = 4;
 
 /// A reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     Simple(String),
     Error(String),
     Integer(i64),
@@ -30,7 +30,7 @@ pub(super) enum Reply {
 }
 
 /// A connection to one server.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     replies: BufReader<TcpStream>,
     requests: Vec<u8>,
@@ -42,7 +42,7 @@ fn invalid(text: impl Into<String>) -> io::Error {
 
 impl Connection {
     /// Connects, authenticates and selects the endpoint's database.
-    pub(super) fn open(endpoint: &Endpoint) -> io::Result<Self> {
+    pub(crate) fn open(endpoint: &Endpoint) -> io::Result<Self> {
         let mut connection = Self::reach(endpoint)?;
         if let Some(password) = &endpoint.password {
             let user = endpoint.user.as_deref();
@@ -80,7 +80,7 @@ impl Connection {
     }
 
     /// Collects a request; it leaves with [`Self::send`], or when many have been collected.
-    pub(super) fn request(&mut self, arguments: &[&[u8]]) -> io::Result<()> {
+    pub(crate) fn request(&mut self, arguments: &[&[u8]]) -> io::Result<()> {
         resp::array(&mut self.requests, arguments.len());
         for argument in arguments {
             if argument.len() < COLLECT_BYTES {
@@ -96,14 +96,14 @@ impl Connection {
     }
 
     /// Sends what was collected.
-    pub(super) fn send(&mut self) -> io::Result<()> {
+    pub(crate) fn send(&mut self) -> io::Result<()> {
         self.stream.write_all(&self.requests)?;
         self.requests.clear();
         Ok(())
     }
 
     /// One request and its reply, with nothing else on the way.
-    pub(super) fn ask(&mut self, arguments: &[&[u8]]) -> io::Result<Reply> {
+    pub(crate) fn ask(&mut self, arguments: &[&[u8]]) -> io::Result<Reply> {
         self.request(arguments)?;
         self.send()?;
         self.reply()
@@ -117,7 +117,7 @@ impl Connection {
     }
 
     /// The next reply.
-    pub(super) fn reply(&mut self) -> io::Result<Reply> {
+    pub(crate) fn reply(&mut self) -> io::Result<Reply> {
         self.reply_at(0)
     }
 

@@ -1,7 +1,10 @@
 //! Where a server is: `host:port` or `redis://[user:password@]host[:port][/database]`.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
+
+use crate::config::Settings;
 
 /// The port of a Redis, if an address has none.
 const REDIS_PORT: u16 = 6379;
@@ -17,9 +20,22 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    pub(super) fn plain(host: String, port: u16) -> Self {
+    pub(crate) fn plain(host: String, port: u16) -> Self {
         Self { host, port, user: None, password: None, database: 0 }
     }
+}
+
+/// The endpoint that was given, or else the node that `--bind` and `--port` name.
+pub(crate) fn or_configured(given: Option<&Endpoint>, settings: &Settings) -> Endpoint {
+    let configured = || {
+        let host = match settings.bind {
+            IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
+            IpAddr::V6(ip) if ip.is_unspecified() => "::1".to_owned(),
+            ip => ip.to_string(),
+        };
+        Endpoint::plain(host, settings.port)
+    };
+    given.cloned().unwrap_or_else(configured)
 }
 
 /// Without the password: this goes to reports and state files.

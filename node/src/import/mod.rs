@@ -4,15 +4,14 @@
 //! Strings with their deadlines are what a node holds. Everything else is counted by type with some of
 //! its keys, reported, and told by the exit code: nothing is left out in silence.
 
-mod connection;
+pub(crate) mod connection;
 mod dump;
-mod endpoint;
+pub(crate) mod endpoint;
 mod live;
-mod progress;
+pub(crate) mod progress;
 mod report;
 mod target;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -62,15 +61,7 @@ impl ImportArgs {
     }
 
     fn target(&self, settings: &Settings) -> Endpoint {
-        let configured = || {
-            let host = match settings.bind {
-                IpAddr::V4(ip) if ip.is_unspecified() => "127.0.0.1".to_owned(),
-                IpAddr::V6(ip) if ip.is_unspecified() => "::1".to_owned(),
-                ip => ip.to_string(),
-            };
-            Endpoint::plain(host, settings.port)
-        };
-        self.to.clone().unwrap_or_else(configured)
+        endpoint::or_configured(self.to.as_ref(), settings)
     }
 }
 

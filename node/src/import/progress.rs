@@ -7,13 +7,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// What a bar counts.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unit {
+pub(crate) enum Unit {
     Bytes,
     Keys,
 }
 
 /// A bar on stderr if that is a terminal.
-pub(super) fn bar(what: &'static str, total: u64, unit: Unit) -> ProgressBar {
+pub(crate) fn bar(what: &'static str, total: u64, unit: Unit) -> ProgressBar {
     if !stderr().is_terminal() {
         return ProgressBar::hidden();
     }
