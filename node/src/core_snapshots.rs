@@ -6,19 +6,22 @@
 
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use pinnace_core::{Core, SnapshotEffect, SnapshotSetup};
 use pinnace_driver::{DriverSettings, OtherWork, Waker};
-use pinnace_types::{CommitNumber, LogIndex, LogPosition, ShardId, Term};
+use pinnace_types::{CommitNumber, CoreId, LogIndex, LogPosition, ShardId, Term};
 use pinnace_wal_disk::{SnapshotDisk, SnapshotDone, snapshots};
 
 use crate::core_log::CoreLog;
 use crate::failure::Failure;
+use crate::layout::Layout;
 use crate::recovery;
 
 /// What a core's snapshots are made of.
 #[derive(Clone, Debug)]
 pub(crate) struct SnapshotSeed {
+    pub(crate) core: CoreId,
     /// The core's own directory.
     pub(crate) directory: PathBuf,
     pub(crate) node_id: u64,
@@ -26,8 +29,7 @@ pub(crate) struct SnapshotSeed {
     pub(crate) nonce: u64,
     pub(crate) interval_ms: u64,
     pub(crate) log_bytes: u64,
-    /// Logs hold shards of other cores: nothing of them may go.
-    pub(crate) is_mixed: bool,
+    pub(crate) layout: Arc<Layout>,
 }
 
 /// The pass that the core has begun.
@@ -43,11 +45,14 @@ struct Pass {
 
 /// The snapshots of one core.
 pub(crate) struct CoreSnapshots {
+    core: CoreId,
     disk: SnapshotDisk,
     directory: PathBuf,
     settings: Rc<DriverSettings>,
     shards: Vec<ShardId>,
-    is_mixed: bool,
+    layout: Arc<Layout>,
+    /// The log before this position is covered and goes as soon as it may.
+    superfluous: Option<LogPosition>,
     pass: Option<Pass>,
 }
 
@@ -70,7 +75,7 @@ impl SnapshotSeed {
             .map_err(refuse)?;
         let first_number = disk.next_number().map_err(refuse)?;
         // Earlier ones hold shards that are another core's now, which may not have a snapshot of its own yet.
-        disk.keep_before(if self.is_mixed { first_number } else { 0 });
+        disk.keep_before(if self.layout.is_mixed() { first_number } else { 0 });
         core.enable_snapshots(SnapshotSetup {
             node_id: self.node_id,
             run_number: self.run_number,
@@ -82,11 +87,13 @@ impl SnapshotSeed {
         });
         let shards = core.own_shards().collect();
         Ok(CoreSnapshots {
+            core: self.core,
             disk,
             directory: self.directory,
             settings,
             shards,
-            is_mixed: self.is_mixed,
+            layout: self.layout,
+            superfluous: None,
             pass: None,
         })
     }
@@ -101,9 +108,7 @@ impl CoreSnapshots {
                 SnapshotDone::Complete(number) => {
                     let Some(pass) = self.pass.take_if(|pass| pass.number == number) else { continue };
                     core.on_snapshot_synced();
-                    if let Some(log) = log.as_deref_mut() {
-                        self.shorten(log, &pass);
-                    }
+                    self.on_complete(&pass);
                 }
                 SnapshotDone::Failed { number, error } => {
                     tracing::error!("the snapshot is given up, the one before stays: {error}");
@@ -113,6 +118,9 @@ impl CoreSnapshots {
                     }
                 }
             }
+        }
+        if let Some(log) = log.as_deref_mut() {
+            self.shorten(log);
         }
         self.end_when_synced(log.as_deref());
     }
@@ -163,14 +171,25 @@ impl CoreSnapshots {
         }
     }
 
-    /// Lets go of the log that a complete snapshot covers.
-    fn shorten(&self, log: &mut CoreLog, pass: &Pass) {
-        if self.is_mixed {
+    fn on_complete(&mut self, pass: &Pass) {
+        match self.check(pass) {
+            Ok(()) => {
+                self.superfluous = Some(pass.position);
+                self.layout.on_complete(self.core);
+            }
+            Err(failure) => tracing::error!("the log is not shortened: {failure}"),
+        }
+    }
+
+    /// Lets go of the log that a complete snapshot covers, once no other core needs any of it.
+    fn shorten(&mut self, log: &mut CoreLog) {
+        if self.superfluous.is_none() || self.layout.is_mixed() {
             return;
         }
-        match self.check(pass) {
-            Ok(()) => log.forget(pass.position),
-            Err(failure) => tracing::error!("the log is not shortened: {failure}"),
+        if let Some(position) = self.superfluous.take() {
+            log.forget(position);
+            // The next complete one replaces all before it.
+            self.disk.keep_before(0);
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,6 @@ pub(crate) struct Identity {
 /// A directory that this process holds.
 #[derive(Debug)]
 pub(crate) struct DataDir {
-    path: PathBuf,
     pub(crate) identity: Identity,
     /// Held while the process lives.
     _locks: Vec<File>,
@@ -71,9 +70,8 @@ impl DataDir {
             }
             None => Identity { format: FORMAT, node_id: new_id, run: 1, shards, cores, mixed: false },
         };
-        let taken = Self { path: path.to_owned(), identity, _locks: locks };
-        taken.write_identity()?;
-        Ok(taken)
+        identity.write(path)?;
+        Ok(Self { identity, _locks: locks })
     }
 
     /// Makes both directories and holds them, so that no node starts in them meanwhile.
@@ -101,35 +99,38 @@ impl DataDir {
         shards: u16,
         cores: u16,
     ) -> Result<(), Failure> {
-        let identity = Identity { format: FORMAT, node_id, run, shards, cores, mixed: false };
-        Self { path: path.to_owned(), identity, _locks: Vec::new() }.write_identity()
+        Identity { format: FORMAT, node_id, run, shards, cores, mixed: false }.write(path)
     }
 
     /// Whether this run is the directory's first.
     pub(crate) fn is_new(&self) -> bool {
         self.identity.run == 1
     }
+}
 
-    fn write_identity(&self) -> Result<(), Failure> {
-        let Identity { format, node_id, run, shards, cores, mixed } = &self.identity;
+impl Identity {
+    /// Replaces the file in a data directory, durably.
+    ///
+    /// # Errors
+    /// [`Failure::DataDir`] with the system's reason.
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), Failure> {
+        let Self { format, node_id, run, shards, cores, mixed } = self;
         let text = format!(
             "# Whose directory this is. Written by pinnace; do not edit.\nformat = {format}\nnode_id = {node_id}\nrun = {run}\nshards = \
              {shards}\ncores = {cores}\nmixed = {mixed}\n"
         );
-        let path = self.path.join(IDENTITY);
-        let unfinished = self.path.join("node.toml.tmp");
+        let path = directory.join(IDENTITY);
+        let unfinished = directory.join("node.toml.tmp");
         let write = || {
             let mut file = File::create(&unfinished)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             fs::rename(&unfinished, &path)?;
-            File::open(&self.path)?.sync_all()
+            File::open(directory)?.sync_all()
         };
         write().map_err(|error| unwritable(&path, &error))
     }
-}
 
-impl Identity {
     fn check(&self, path: &Path, shards: u16) -> Result<(), Failure> {
         let shown = path.display();
         if self.format > FORMAT {

@@ -16,6 +16,7 @@ mod data_dir;
 mod failure;
 mod host;
 mod import;
+mod layout;
 mod logging;
 mod plan;
 mod recovery;

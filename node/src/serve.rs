@@ -23,6 +23,7 @@ use crate::core_thread::{CoreSeed, LogSeed, Report};
 use crate::data_dir::DataDir;
 use crate::failure::Failure;
 use crate::host::{self, Host};
+use crate::layout::Layout;
 use crate::plan::Plan;
 use crate::recovery::{Progress, Source};
 use crate::{data_dir, logging, recovery, signals};
@@ -143,10 +144,12 @@ fn give_logs(
         Durability::Async => pinnace_core::Durability::Async,
         Durability::Sync => pinnace_core::Durability::Sync,
     };
+    let (log_dir, snapshot_dir) = (settings.log_dir(), settings.data_dir.join("snapshots"));
+    let layout = Arc::new(Layout::new(&settings.data_dir, &log_dir, &snapshot_dir, data.identity.clone()));
     for seed in seeds {
         let source = Source {
-            log_dir: settings.log_dir(),
-            snapshot_dir: settings.data_dir.join("snapshots"),
+            log_dir: log_dir.clone(),
+            snapshot_dir: snapshot_dir.clone(),
             node_id: data.identity.node_id,
             is_mixed: data.identity.mixed,
             shards: seed.shards,
@@ -166,13 +169,14 @@ fn give_logs(
                 },
             },
             snapshots: SnapshotSeed {
-                directory: core_directory(&settings.data_dir.join("snapshots"), seed.core()),
+                core: seed.core(),
+                directory: core_directory(&snapshot_dir, seed.core()),
                 node_id: data.identity.node_id,
                 run_number: data.identity.run,
                 nonce: random_u64()?,
                 interval_ms: u64::try_from(settings.snapshot_interval.0.as_millis()).unwrap_or(u64::MAX),
                 log_bytes: settings.snapshot_log_size.0.div_ceil(u64::from(seed.shards.core_count())),
-                is_mixed: data.identity.mixed,
+                layout: Arc::clone(&layout),
             },
             is_replay_only: task == Task::Replay,
         });

@@ -186,6 +186,51 @@ def test_only_some_cores_have_a_snapshot_of_another_layout(pinnace_only, start, 
         kill(node)
 
 
+def test_snapshots_of_all_cores_end_a_change_of_their_number(pinnace_only, start):
+    """Only then are logs shortened again, and what cores wrote that are no more goes."""
+    node = durable(start, "sync", "--snapshot-log-size", "0", cores=2)
+    expected = {}
+
+    def fill(round, cores):
+        node.options.cores = cores
+        if not node.alive():
+            node.launch()
+        with node.connect() as connection:
+            assert connection("DBSIZE") == len(expected)
+            for number in range(0, 3000, 1 + round):
+                expected["key%d" % number] = b"%d:%d:" % (round, number) + b"x" * 3000
+                connection.send_command("SET", "key%d" % number, expected["key%d" % number])
+            assert {connection.read() for _ in range(0, 3000, 1 + round)} == {b"OK"}
+
+    def check():
+        with node.connect() as connection:
+            for key, value in expected.items():
+                assert connection("GET", key) == value
+
+    def folders():
+        return [sorted(os.listdir(os.path.join(node.data_dir, root))) for root in ("wal", "snapshots")]
+
+    for round, cores in enumerate((2, 1, 2, 1, 2)):
+        fill(round, cores)
+        before = len(segments(node))
+        with node.connect() as connection:
+            assert connection("SAVE") == b"OK"
+        names = ["core-%04d" % core for core in range(cores)]
+        wait_until(lambda: folders() == [names, names], 20, "old directories are gone")
+        identity = os.path.join(node.data_dir, "node.toml")
+        wait_until(lambda: "mixed = false" in open(identity).read(), 20, "the change is over")
+        if round == 1:
+            wait_until(lambda: len(segments(node)) < before, 20, "the log is shortened")
+        with node.connect() as connection:
+            expected["key0"] = b"behind the snapshot"
+            connection("SET", "key0", expected["key0"])
+        kill(node)
+        code, said = run_to_end(node, "--wal-replay")
+        assert code == 0, said
+    node.launch()
+    check()
+
+
 def test_save_answers_when_the_file_is_there(pinnace_only, start):
     node = durable(start, "sync", cores=2)
     with node.connect() as connection:
