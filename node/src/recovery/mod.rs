@@ -113,7 +113,7 @@ impl Source {
         self.begin_logs(&mut logs, &snapshots, &mut recovered)?;
         let order = merge(&logs);
         let mut jobs: Vec<Job> = chosen.iter().map(section_job).collect();
-        jobs.extend(segment_jobs(&logs, &order, self.is_mixed)?);
+        jobs.extend(segment_jobs(&logs, &order)?);
         self.progress.add_total(jobs.iter().map(|job| job.bytes).sum());
         let pieces = ReadAhead::start(jobs)?;
         for chosen in &chosen {
@@ -345,17 +345,16 @@ fn section_job(chosen: &Chosen<'_>) -> Job {
         bytes: chosen.section.bytes,
         piece_bytes: SNAPSHOT_PIECE_BYTES,
         is_synced: false,
-        is_read_once: true,
     }
 }
 
-fn segment_jobs(logs: &[FoundLog], order: &[(usize, usize)], is_mixed: bool) -> Result<Vec<Job>, Failure> {
+fn segment_jobs(logs: &[FoundLog], order: &[(usize, usize)]) -> Result<Vec<Job>, Failure> {
     let job = |&(log, segment): &(usize, usize)| {
         let path = logs[log].files[segment].0.clone();
         let bytes = std::fs::metadata(&path)
             .map_err(|error| Failure::Disk(format!("cannot read {}: {error}", path.display())))?
             .len();
-        Ok(Job { path, offset: 0, bytes, piece_bytes: bytes, is_synced: true, is_read_once: !is_mixed })
+        Ok(Job { path, offset: 0, bytes, piece_bytes: bytes, is_synced: true })
     };
     order.iter().map(job).collect()
 }
