@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use glommio::{Latency, Shares};
 
@@ -18,6 +19,10 @@ use crate::layout::{SNAPSHOT, UNFINISHED, numbered_path, snapshots, unfinished};
 
 /// Shares of writing snapshots against 1000 of the sockets.
 const SHARES: usize = 50;
+
+/// Bytes of a file that are given back at a time, and the pause between two pieces.
+const REMOVE_BYTES: u64 = 8 << 20;
+const REMOVE_PAUSE: Duration = Duration::from_millis(1);
 
 /// What has become of something that was asked for; in the order in which it was.
 #[derive(Debug)]
@@ -181,7 +186,7 @@ impl Shared {
                     let written = unfinished.file.write(&bytes, unfinished.bytes).await;
                     unfinished.bytes += bytes.len() as u64;
                     if let Err(error) = written {
-                        self.give_up(open, Some(error));
+                        self.give_up(open, Some(error)).await;
                     }
                 }
                 self.tell(SnapshotDone::Written(bytes));
@@ -191,12 +196,12 @@ impl Shared {
                 match self.complete(number, file).await {
                     Ok(()) => self.tell(SnapshotDone::Complete(number)),
                     Err(error) => {
-                        remove(&numbered_path(&self.directory, number, UNFINISHED));
+                        remove(&numbered_path(&self.directory, number, UNFINISHED)).await;
                         self.tell(SnapshotDone::Failed { number, error });
                     }
                 }
             }
-            Job::Abandon => self.give_up(open, None),
+            Job::Abandon => self.give_up(open, None).await,
         }
     }
 
@@ -205,15 +210,20 @@ impl Shared {
         file.rename(&numbered_path(&self.directory, number, SNAPSHOT)).await?;
         sync_names(&self.directory).await?;
         let superfluous = self.kept_before.get()..number;
-        for (_, path) in snapshots(&self.directory)?.iter().filter(|(older, _)| superfluous.contains(older)) {
-            remove(path);
+        for (older, path) in snapshots(&self.directory)? {
+            if superfluous.contains(&older) {
+                // A name that says that the file is not whole any more, for the time in which it goes.
+                let retired = numbered_path(&self.directory, older, UNFINISHED);
+                glommio::io::rename(&path, &retired).await.map_err(DiskError::glommio("rename", &path))?;
+                remove(&retired).await;
+            }
         }
         Ok(())
     }
 
-    fn give_up(&self, open: &mut Option<Unfinished>, error: Option<DiskError>) {
+    async fn give_up(&self, open: &mut Option<Unfinished>, error: Option<DiskError>) {
         let Some(Unfinished { number, .. }) = open.take() else { return };
-        remove(&numbered_path(&self.directory, number, UNFINISHED));
+        remove(&numbered_path(&self.directory, number, UNFINISHED)).await;
         if let Some(error) = error {
             self.tell(SnapshotDone::Failed { number, error });
         }
@@ -225,13 +235,29 @@ impl Shared {
     }
 }
 
-/// What is left over costs space until the next start or the next snapshot, and nothing else.
-fn remove(path: &Path) {
-    if let Err(error) = std::fs::remove_file(path)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::warn!("{} cannot be removed: {error}", path.display());
+/// Removes a file from its end, a piece at a time and on another thread: at once, a file system may take a second for
+/// gigabytes, and clients would wait for it. What is left over costs space until the next start and nothing else.
+async fn remove(path: &Path) {
+    loop {
+        let file = path.to_owned();
+        match glommio::executor().spawn_blocking(move || remove_piece(&file)).await {
+            Ok(true) => return,
+            Ok(false) => glommio::timer::sleep(REMOVE_PAUSE).await,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
+            Err(error) => return tracing::warn!("{} cannot be removed: {error}", path.display()),
+        }
     }
+}
+
+/// Whether all of it is gone.
+fn remove_piece(path: &Path) -> std::io::Result<bool> {
+    let file = std::fs::File::options().write(true).open(path)?;
+    let bytes = file.metadata()?.len();
+    if bytes > REMOVE_BYTES {
+        file.set_len(bytes - REMOVE_BYTES)?;
+        return Ok(false);
+    }
+    std::fs::remove_file(path).map(|()| true)
 }
 
 #[cfg(test)]
