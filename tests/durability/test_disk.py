@@ -25,6 +25,21 @@ def moved(start, place, *extra):
     return node
 
 
+def test_a_relative_data_directory_is_one_below_the_working_directory(pinnace_only, start, tmp_path):
+    node = moved(start, os.path.relpath(tmp_path / "data"))
+    with node.connect() as connection:
+        assert connection("SET", "key", "value") == b"OK"
+        assert connection("SAVE") == b"OK"
+        told = connection("CONFIG", "GET", "dir")[1].decode()
+        assert os.path.isabs(told) and os.path.samefile(told, tmp_path / "data"), told
+    kill(node)
+    assert sorted(os.listdir(tmp_path / "data")) == ["LOCK", "node.toml", "snapshots", "wal"]
+    assert "LOCK" not in os.listdir(tmp_path / "data" / "wal")
+    node.launch()
+    with node.connect() as connection:
+        assert connection("GET", "key") == b"value"
+
+
 def test_a_full_disk_refuses_writes_and_serves_reads_until_there_is_room(pinnace_only, start, small_disk):
     place = small_disk(20)
     filler = os.path.join(place, "filler")

@@ -9,6 +9,7 @@ use pinnace_wal::{BLOCK_BYTES, LogLimits};
 
 use super::layer::Layer;
 use super::values::{CoreSelection, Durability, LogFormat, MemorySetting, Policy, Span};
+use crate::data_dir;
 
 /// The settings of a node. See [`Layer`] for what each means to its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,7 +150,12 @@ impl Settings {
 
     /// Where the log is.
     pub(crate) fn log_dir(&self) -> PathBuf {
-        self.wal_dir.clone().unwrap_or_else(|| self.data_dir.join("wal"))
+        data_dir::absolute(self.wal_dir.clone().unwrap_or_else(|| self.data_dir.join("wal")))
+    }
+
+    /// Where snapshots are.
+    pub(crate) fn snapshot_dir(&self) -> PathBuf {
+        data_dir::absolute(self.data_dir.join("snapshots"))
     }
 
     /// Ports that are kept for later are checked like those in use, so that a configuration which is
