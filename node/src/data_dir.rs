@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -82,7 +82,7 @@ impl DataDir {
         prepare(path)?;
         prepare(log_dir)?;
         let mut locks = vec![lock(path)?];
-        if !absolute(log_dir.to_owned()).starts_with(absolute(path.to_owned())) {
+        if !log_dir.starts_with(path) {
             locks.push(lock(log_dir)?);
         }
         Ok(locks)
@@ -149,11 +149,6 @@ impl Identity {
         }
         Ok(())
     }
-}
-
-/// The executor's files are opened by absolute paths only: it takes others to be relative to a directory that is not there.
-pub(crate) fn absolute(path: PathBuf) -> PathBuf {
-    std::path::absolute(&path).unwrap_or(path)
 }
 
 /// A random number that a TOML integer holds.

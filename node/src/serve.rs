@@ -403,7 +403,7 @@ fn node_info(settings: &Settings, plan: &Plan, config_file: Option<&Path>) -> Re
         core_ports: settings.core_ports,
         executable: std::env::current_exe().map_or_else(|_| String::new(), |path| path_text(&path)),
         config_file: config_file.map(path_text).unwrap_or_default(),
-        data_dir: path_text(&data_dir::absolute(settings.data_dir.clone())),
+        data_dir: path_text(&settings.data_dir),
         memory_bytes: plan.memory_bytes,
         start: UnixMillis(host::unix_millis()),
         os: host::operating_system(),

@@ -152,8 +152,9 @@ def test_what_stands_in_the_way_is_named(pinnace_only, start, tmp_path):
     code, said = pinnace(node, "restore", "--from", path, "--data-dir", node.data_dir, "--force")
     assert code == DATA_DIR and "in use" in said, (code, said)
     stop(node)
-    code, said = pinnace(node, "restore", "--from", path, "--data-dir", node.data_dir, "--force")
-    assert code == 0 and "before-restore-" in said, (code, said)
+    for directory in (node.data_dir, os.path.relpath(node.data_dir)):
+        code, said = pinnace(node, "restore", "--from", path, "--data-dir", directory, "--force")
+        assert code == 0 and "before-restore-" in said, (code, said)
     node.launch()
     assert content(node, 100) == content(node, 100) and content(node, 1)[0][0] == b"value:0"
     code, said = pinnace(node, "backup", "--to", tmp_path / "none", "--from", "127.0.0.1:1")

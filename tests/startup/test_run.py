@@ -16,9 +16,14 @@ from harness.resp import Closed, Connection, encode
 from harness.tools import tool
 
 
+def banner(node):
+    """A core may answer before the banner is written."""
+    return wait_until(lambda: "redis-cli" in node.log_tail() and node.log_tail(), START_SECONDS, "a banner")
+
+
 def test_banner(pinnace_only, start):
     node = start(cores=1, memory="128mb")
-    said = node.log_tail()
+    said = banner(node)
     assert re.search(r"[Pp]innace v?\d+\.\d+\.\d+", said), said
     for part in (str(node.port), "128", node.data_dir, "none", "redis-cli"):
         assert part in said, "%s is not in the banner:\n%s" % (part, said)
@@ -28,7 +33,7 @@ def test_banner(pinnace_only, start):
 def test_line_of_the_banner_works(pinnace_only, start):
     """The banner tells a line to try; it must be true."""
     node = start()
-    line = re.search(r"redis-cli[^\n`'\"]*-p \d+[^\n`'\"]*", node.log_tail()).group(0).split("  ")[0].split()
+    line = re.search(r"redis-cli[^\n`'\"]*-p \d+[^\n`'\"]*", banner(node)).group(0).split("  ")[0].split()
     tool("redis-cli")
     done = subprocess.run(line, capture_output=True, text=True, timeout=20, input="")
     assert done.returncode == 0 and "rror" not in done.stdout + done.stderr, done

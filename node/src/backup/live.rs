@@ -137,26 +137,14 @@ impl<'e> Node<'e> {
             .ok_or_else(|| Failure::Backup(format!("the node's INFO {section} has no {field}")))
     }
 
-    /// Where the node has its files. A relative path counts from where the process was started.
+    /// Where the node has its files.
     fn data_dir(&mut self) -> Result<PathBuf, Failure> {
         let reply = self.ask(&[b"CONFIG", b"GET", b"dir"])?;
         let Reply::Array(pair) = &reply else { return Err(self.refuse("CONFIG GET dir", &reply)) };
         let [_, Reply::Bulk(Some(path))] = &pair[..] else {
             return Err(self.refuse("CONFIG GET dir", &reply));
         };
-        let path = PathBuf::from(String::from_utf8_lossy(path).into_owned());
-        if path.is_absolute() {
-            return Ok(path);
-        }
-        let process = self.info("server", "process_id")?;
-        let started_in = fs::read_link(format!("/proc/{process}/cwd")).map_err(|error| {
-            Failure::Backup(format!(
-                "the node's data directory is {}, from where process {process} was started, which cannot be seen ({error}): \
-                 give --data-dir, on the node's machine",
-                path.display()
-            ))
-        })?;
-        Ok(started_in.join(path))
+        Ok(PathBuf::from(String::from_utf8_lossy(path).into_owned()))
     }
 
     /// The directory must be the one that this process holds.

@@ -9,7 +9,6 @@ use pinnace_wal::{BLOCK_BYTES, LogLimits};
 
 use super::layer::Layer;
 use super::values::{CoreSelection, Durability, LogFormat, MemorySetting, Policy, Span};
-use crate::data_dir;
 
 /// The settings of a node. See [`Layer`] for what each means to its user.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,9 +78,9 @@ impl Settings {
             small_queue_share: layer.small_queue_share.unwrap_or(10),
             promote_threshold: layer.promote_threshold.unwrap_or(2),
             ghost_share: layer.ghost_share.unwrap_or(90),
-            data_dir: layer.data_dir.unwrap_or_else(|| PathBuf::from("pinnace-data")),
+            data_dir: absolute(layer.data_dir.unwrap_or_else(|| PathBuf::from("pinnace-data"))),
             durability: layer.durability.unwrap_or(Durability::None),
-            wal_dir: layer.wal_dir,
+            wal_dir: layer.wal_dir.map(absolute),
             wal_segment_size: layer.wal_segment_size.unwrap_or(ByteSize(LogLimits::DEFAULT.segment_bytes)),
             wal_sync_interval: layer.wal_sync_interval.unwrap_or(Span(Duration::from_millis(100))),
             wal_sync_bytes: layer.wal_sync_bytes.unwrap_or(ByteSize(16 << 20)),
@@ -150,12 +149,12 @@ impl Settings {
 
     /// Where the log is.
     pub(crate) fn log_dir(&self) -> PathBuf {
-        data_dir::absolute(self.wal_dir.clone().unwrap_or_else(|| self.data_dir.join("wal")))
+        self.wal_dir.clone().unwrap_or_else(|| self.data_dir.join("wal"))
     }
 
     /// Where snapshots are.
     pub(crate) fn snapshot_dir(&self) -> PathBuf {
-        data_dir::absolute(self.data_dir.join("snapshots"))
+        self.data_dir.join("snapshots")
     }
 
     /// Ports that are kept for later are checked like those in use, so that a configuration which is
@@ -252,4 +251,10 @@ fn in_range(key: &'static str, value: u64, min: u64, max: u64) -> Result<(), Ref
         return Ok(());
     }
     Err((key, format!("{value} is out of range: write {min} to {max}")))
+}
+
+/// A place below the directory in which the process was started, wherever it is opened from: the executor takes a relative
+/// path to be below a directory that is not there.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
 }
